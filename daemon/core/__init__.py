@@ -1,0 +1,1 @@
+"""Words that every room shares: standard library, NumPy and msgspec only."""

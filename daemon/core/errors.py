@@ -1,0 +1,118 @@
+"""Errors, sorted by what happens next.
+
+A class says who has to act, a code says what happened and never changes between releases, the message says what is
+wrong, where, and what to do. `api` maps classes to HTTP statuses in one table; the command line prints the message.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Code(StrEnum):
+    """Stable error codes; `docs/errors.md` lists each with its remedy."""
+
+    # The start-up configuration.
+    CONFIG_INVALID = "CONFIG_INVALID"
+    STRATEGIES_INVALID = "STRATEGIES_INVALID"
+    CACHE_UNUSABLE = "CACHE_UNUSABLE"
+    # Requests.
+    INVALID_REQUEST = "INVALID_REQUEST"
+    INVALID_JSON = "INVALID_JSON"
+    INVALID_SYMBOL = "INVALID_SYMBOL"
+    AMBIGUOUS_SYMBOL = "AMBIGUOUS_SYMBOL"
+    INVALID_TIMEFRAME = "INVALID_TIMEFRAME"
+    INVALID_RISK_PROFILE = "INVALID_RISK_PROFILE"
+    INVALID_STRATEGY = "INVALID_STRATEGY"
+    INVALID_DATE_RANGE = "INVALID_DATE_RANGE"
+    INVALID_RUN_ID = "INVALID_RUN_ID"
+    INVALID_CURSOR = "INVALID_CURSOR"
+    NO_BARS = "NO_BARS"
+    RUN_NOT_FOUND = "RUN_NOT_FOUND"
+    ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    RUN_CONFLICT = "RUN_CONFLICT"
+    RUN_FINISHED = "RUN_FINISHED"
+    RUN_ACTIVE = "RUN_ACTIVE"
+    HOST_NOT_ALLOWED = "HOST_NOT_ALLOWED"
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    BODY_TOO_LARGE = "BODY_TOO_LARGE"
+    # Files and sources of market data.
+    SOURCE_NOT_FOUND = "SOURCE_NOT_FOUND"
+    SOURCE_UNREADABLE = "SOURCE_UNREADABLE"
+    SOURCE_EMPTY = "SOURCE_EMPTY"
+    SOURCE_COLUMN_MISSING = "SOURCE_COLUMN_MISSING"
+    SOURCE_VALUE_INVALID = "SOURCE_VALUE_INVALID"
+    BARS_INVALID = "BARS_INVALID"
+    BARS_CONFLICT = "BARS_CONFLICT"
+    # The store.
+    STORE_FULL = "STORE_FULL"
+    STORE_CORRUPT = "STORE_CORRUPT"
+    STORE_SCHEMA = "STORE_SCHEMA"
+    STORE_LOCKED = "STORE_LOCKED"
+    STORE_UNUSABLE = "STORE_UNUSABLE"
+    # Work in progress.
+    DAEMON_UNREACHABLE = "DAEMON_UNREACHABLE"
+    WORKER_CRASHED = "WORKER_CRASHED"
+    OUTPUT_UNWRITABLE = "OUTPUT_UNWRITABLE"
+    INTERRUPTED = "INTERRUPTED"
+    CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+
+
+class AtlasError(Exception):
+    """Base of every error that is ours; raised as one of its subclasses."""
+
+    def __init__(self, code: Code, message: str, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = dict(details) if details else None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes whole: the default would pass the message as the code."""
+        return type(self), (self.code, self.message, self.details)
+
+
+class ConfigError(AtlasError):
+    """The user corrects a file or option; the process exits."""
+
+
+class InvalidRequest(AtlasError):  # noqa: N818 - named by what happens next, as the house does
+    """The caller corrects the request (HTTP 400)."""
+
+
+class Forbidden(AtlasError):  # noqa: N818
+    """The caller may not ask this from where it stands (HTTP 403)."""
+
+
+class NotFound(AtlasError):  # noqa: N818
+    """The caller asks for something else (HTTP 404)."""
+
+
+class Conflict(AtlasError):  # noqa: N818
+    """The caller decides between what is stored and what was asked (HTTP 409)."""
+
+
+class SourceUnavailable(AtlasError):  # noqa: N818
+    """A source does not answer; try again later."""
+
+
+class SourceDataInvalid(AtlasError):  # noqa: N818
+    """A source's data is wrong: it is kept out, the user looks at the file."""
+
+
+class StoreFull(AtlasError):  # noqa: N818
+    """Disk or map is full: nothing was half-written; make room, then try again."""
+
+
+class StoreCorrupt(AtlasError):  # noqa: N818
+    """The store cannot be trusted or read; halt."""
+
+
+class JobFailed(AtlasError):  # noqa: N818
+    """A unit of work died; the run says which, and can be resumed."""

@@ -1,0 +1,25 @@
+"""The one decorator of every kernel, so that none lacks a flag.
+
+`nogil` lets threads scale, `cache` makes compilation happen once per machine. Signatures are left to the first call:
+arguments are always C-contiguous, writable arrays and plain scalars, so each kernel has exactly one specialisation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numba
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., object]")
+
+KERNELS: list[numba.core.dispatcher.Dispatcher] = []
+
+
+def kernel(function: F) -> F:
+    """Compile on first call, without the GIL, into the per-user cache."""
+    compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    KERNELS.append(compiled)
+    return compiled  # type: ignore[no-any-return]
