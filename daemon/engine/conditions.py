@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Bits = NDArray[np.uint64]
 Truths = NDArray[np.uint8]
 
-BLOCK_ROWS: Final = 4_096
+BLOCK_ROWS: Final = 2_048
 _WORD: Final = 64
 
 # Kernels freeze module constants, but not members of an enumeration's class.
@@ -51,8 +51,8 @@ def signals(program: Program, columns: IndicatorColumns, checkpoint: Callable[[]
     out = np.zeros((len(program.signals), words), dtype=np.uint64)
     lookback = -(-program.lookback // _WORD) * _WORD
     rows = min(BLOCK_ROWS, words * _WORD) + lookback
-    values = np.zeros((program.value_slots, rows), dtype=np.float64)
-    truths = np.zeros((program.truth_slots, rows), dtype=np.uint8)
+    values = np.empty((program.value_slots, rows), dtype=np.float64)
+    truths = np.empty((program.truth_slots, rows), dtype=np.uint8)
     for slot, constant in program.constants:
         values[slot] = constant
     inputs = [columns[name] for name in program.inputs]
@@ -92,21 +92,21 @@ def evaluate(  # noqa: C901, PLR0912 - one branch an operation
         if op < _ABOVE:
             result, left, right = values[out, :rows], values[a, :rows], values[b, :rows]
             if op == _ADD:
-                result[:] = left + right
+                np.add(left, right, result)
             elif op == _SUBTRACT:
-                result[:] = left - right
+                np.subtract(left, right, result)
             elif op == _MULTIPLY:
-                result[:] = left * right
+                np.multiply(left, right, result)
             elif op == _DIVIDE:
-                result[:] = left / right
+                np.divide(left, right, result)
             elif op == _NEGATIVE:
-                result[:] = -left
+                np.negative(left, result)
             elif op == _ABSOLUTE:
-                result[:] = np.abs(left)
+                np.abs(left, result)
             elif op == _MAXIMUM:
-                result[:] = np.maximum(left, right)
+                np.maximum(left, right, result)
             elif op == _MINIMUM:
-                result[:] = np.minimum(left, right)
+                np.minimum(left, right, result)
             elif op == _SHIFT:
                 _shift(left, bars, result)
             elif op == _MEAN:
@@ -183,19 +183,26 @@ def _window_mean(values: Float64s, window: int, out: Float64s) -> None:
 @kernel
 def _window_percentile(values: Float64s, window: int, percentile: float, least: int, out: Float64s) -> None:
     """Interpolated percentile of the numbers in each window, kept sorted from row to row."""
-    ordered = np.empty(window, dtype=np.float64)
+    ordered = np.empty(window + 1, dtype=np.float64)
     count = 0
     for i in range(values.size):
+        # Start where a value leaves (or at the end), move its neighbours towards the hole, put the new one in.
+        hole = count
         if i >= window and not np.isnan(values[i - window]):
-            at = np.searchsorted(ordered[:count], values[i - window])
+            hole = np.searchsorted(ordered[:count], values[i - window])
             count -= 1
-            for j in range(at, count):
+        entering = values[i]
+        if np.isnan(entering):
+            for j in range(hole, count):
                 ordered[j] = ordered[j + 1]
-        if not np.isnan(values[i]):
-            at = np.searchsorted(ordered[:count], values[i])
-            for j in range(count, at, -1):
-                ordered[j] = ordered[j - 1]
-            ordered[at] = values[i]
+        else:
+            while hole > 0 and ordered[hole - 1] > entering:
+                ordered[hole] = ordered[hole - 1]
+                hole -= 1
+            while hole < count and ordered[hole + 1] < entering:
+                ordered[hole] = ordered[hole + 1]
+                hole += 1
+            ordered[hole] = entering
             count += 1
         if count < least:
             out[i] = np.nan

@@ -30,6 +30,8 @@ SIDES: Final = {LONG: "long", SHORT: "short"}
 EXIT_REASONS: Final = ("signal_exit", "stop_loss", "target", "trailing_stop", "time_stop")
 _SIGNAL, _STOP, _TARGET, _TRAILING, _TIME = range(5)
 
+_EITHER: Final = 0
+
 _BATCH_TRADES: Final = 131_072
 _NO_LIMIT: Final = 2**31
 
@@ -202,40 +204,70 @@ def trade(
     prices: open, high, low, close, each (n,) float64. most: the trades one combination can have.
     out: at least `most` rows, overwritten. counts: (c,) int64, set to each combination's number of trades.
     Returns the first combination not run, and the rows used.
+    One long function: numba counts references at every call that passes arrays, which doubles the time of a trade.
     """
-    high, low = prices[1], prices[2]
+    opens, high, low, close = prices
     # Mirrored prices of shorts: what was the low is, negated, the high.
     mirrored_high, mirrored_low = -low, -high
+    n = high.size
     used = 0
     for combination in range(first, combinations.strategy.size):
         if used + most > out.side.size:
             return combination, used
-        rules = strategy_signals[combinations.strategy[combination]]
-        distances = combinations.distances[combination]
-        limit = combinations.time_limit[combination]
+        rows = strategy_signals[combinations.strategy[combination]]
+        stop_atr, target_atr, trail_atr = combinations.distances[combination]
+        limit = max(combinations.time_limit[combination], 1)
         start = used
-        n = high.size
         at = next_long = next_short = 0
         while True:
-            next_long = _next_signal(signals, rules[0], max(at, next_long), n - 1)
-            next_short = _next_signal(signals, rules[1], max(at, next_short), n - 1)
-            signal = min(next_long, next_short)
-            if signal >= n - 1:
+            next_long = _next_signal(signals, rows[0], max(at, next_long), n - 1)
+            next_short = _next_signal(signals, rows[1], max(at, next_short), n - 1)
+            # No signal is taken on the last bar; a long wins a tie.
+            if min(next_long, next_short) >= n - 1:
                 break
-            fill = signal + 1
+            side = LONG if next_long <= next_short else SHORT
+            fill = min(next_long, next_short) + 1
             # The fill bar's own ATR; a signal without one is dropped, and its fill bar sees no new signal.
             if not 0 < atr[fill] < np.inf:
                 at = fill + 1
                 continue
-            if next_long <= next_short:
-                at = _hold(prices, high, low, atr, signals, rules[2], distances, limit, fill, LONG, out, used)
-            else:
-                at = _hold(
-                    prices, mirrored_high, mirrored_low, atr, signals, rules[3], distances, limit, fill, SHORT, out, used
-                )
-            if at >= n:
-                break
+            entry = side * opens[fill]
+            signal_bar = _next_signal(signals, rows[2] if side == LONG else rows[3], fill + 1, n)
+            time_bar = fill + limit
+            bar, reason, level, best, worst, moves = _walk(
+                high if side == LONG else mirrored_high,
+                low if side == LONG else mirrored_low,
+                close,
+                fill + 1,
+                min(signal_bar, time_bar + 1, n),
+                entry,
+                entry - stop_atr * atr[fill],
+                entry + target_atr * atr[fill],
+                trail_atr * atr[fill],
+            )
+            held = bar - fill
+            if reason < 0:
+                if min(signal_bar, time_bar) >= n:
+                    break  # open at the end of the data: dropped
+                # A signal exit takes its bar from the mechanical exits, so that bar is not counted as held.
+                reason = _SIGNAL if signal_bar <= time_bar else _TIME
+                bar = min(signal_bar, time_bar)
+                held = bar - fill - (1 if reason == _SIGNAL else 0)
+                level = side * close[bar]
+            entry_price = opens[fill]
+            out.entry_index[used] = fill
+            out.exit_index[used] = bar
+            out.side[used] = side
+            out.reason[used] = reason
+            out.bars_held[used] = held
+            out.entry_price[used] = entry_price
+            out.exit_price[used] = side * level
+            out.pnl_pct[used] = (level - entry) / entry_price
+            out.max_drawdown[used] = (entry - worst) / entry_price
+            out.max_profit[used] = (best - entry) / entry_price
+            out.pnl_std[used] = _deviation(close, entry_price, fill + 1, held, moves) / entry_price
             used += 1
+            at = bar
         counts[combination] = used - start
     return combinations.strategy.size, used
 
@@ -263,87 +295,51 @@ def _next_signal(signals: Bits, row: int, start: int, stop: int) -> int:
 
 
 @kernel
-def _hold(
-    prices: tuple[Float64s, Float64s, Float64s, Float64s],
+def _walk(
     high: Float64s,
     low: Float64s,
-    atr: Float64s,
-    signals: Bits,
-    exit_row: int,
-    distances: Float64s,
-    limit: int,
-    fill: int,
-    side: int,
-    out: Trades,
-    at: int,
-) -> int:
-    """Hold one position from its fill to its exit.
+    close: Float64s,
+    start: int,
+    stop: int,
+    entry: float,
+    stop_level: float,
+    target_level: float,
+    trail: float,
+) -> tuple[int, int, float, float, float, float]:
+    """Walk bars [start, stop) until a price takes the position out.
 
-    high, low: (n,) float64, as the side sees them (mirrored for shorts). distances: stop, target, trail in ATR.
-    Returns the exit bar and fills row `at` of `out`; or returns n, and the position is dropped with the data's end.
+    high, low: (n,) float64 as the side sees them; close: as it is. Levels and `trail`, a distance, in the side's
+    prices; infinite where an exit is off.
+    Returns bar, reason (-1: none), fill level, best and worst price since the entry, and the sum of close - entry.
+    The trail ratchets on the bar's own high before its low is tested: optimistic, and the contract.
     """
-    n = high.size
-    entry_price = prices[0][fill]
-    entry = side * entry_price
-    stop_level = entry - distances[0] * atr[fill]
-    target_level = entry + distances[1] * atr[fill]
-    trail = distances[2] * atr[fill]
-    trail_level = entry - trail
-    signal_bar = _next_signal(signals, exit_row, fill + 1, n)
-    time_bar = fill + max(limit, 1)
     best = worst = entry
-    reason, exit_level, bar = -1, 0.0, fill + 1
-    last = min(signal_bar, time_bar + 1, n)
-    while bar < last:
+    entry_price = abs(entry)
+    moves = 0.0
+    trail_level = entry - trail
+    for bar in range(start, stop):
         best = max(best, high[bar])
         worst = min(worst, low[bar])
+        moves += close[bar] - entry_price
         trail_level = max(trail_level, high[bar] - trail)
         if low[bar] <= stop_level:
-            reason, exit_level = _STOP, stop_level
-            break
+            return bar, _STOP, stop_level, best, worst, moves
         if high[bar] >= target_level:
-            reason, exit_level = _TARGET, target_level
-            break
+            return bar, _TARGET, target_level, best, worst, moves
         if low[bar] <= trail_level:
-            reason, exit_level = _TRAILING, trail_level
-            break
-        bar += 1
-    held = bar - fill
-    if reason < 0:
-        if last == n and signal_bar >= n and time_bar >= n:
-            return n
-        if signal_bar <= time_bar:
-            bar, held, reason = signal_bar, signal_bar - fill - 1, _SIGNAL
-        else:
-            bar, held, reason = time_bar, time_bar - fill, _TIME
-        exit_level = side * prices[3][bar]
-    out.entry_index[at] = fill
-    out.exit_index[at] = bar
-    out.side[at] = side
-    out.reason[at] = reason
-    out.bars_held[at] = held
-    out.entry_price[at] = entry_price
-    out.exit_price[at] = side * exit_level
-    out.pnl_pct[at] = (exit_level - entry) / entry_price
-    out.max_drawdown[at] = (entry - worst) / entry_price
-    out.max_profit[at] = (best - entry) / entry_price
-    out.pnl_std[at] = _return_deviation(prices[3], entry_price, fill + 1, held)
-    return bar
+            return bar, _TRAILING, trail_level, best, worst, moves
+    return stop, -1, 0.0, best, worst, moves
 
 
 @kernel
-def _return_deviation(close: Float64s, entry_price: float, first: int, bars: int) -> float:
-    """Population standard deviation of (close - entry) / entry over `bars` closes; 0 for fewer than two."""
+def _deviation(close: Float64s, entry_price: float, start: int, bars: int, moves: float) -> float:
+    """Population standard deviation of close - entry over `bars` closes whose sum is `moves`; 0 for fewer than two."""
     if bars < 2:
         return 0.0
-    total = 0.0
-    for i in range(first, first + bars):
-        total += (close[i] - entry_price) / entry_price
-    mean = total / bars
+    mean = moves / bars
     squares = 0.0
-    for i in range(first, first + bars):
-        deviation = (close[i] - entry_price) / entry_price - mean
-        squares += deviation * deviation
+    for i in range(start, start + bars):
+        squares += (close[i] - entry_price - mean) ** 2
     return np.sqrt(squares / bars)  # type: ignore[no-any-return]
 
 
@@ -355,68 +351,73 @@ def aggregate(trades: Trades, hours: Int64s, counts: Int64s, groups: Groups, sum
     combination. groups: at least as many rows as trades, overwritten. summary: (c,) zeros, overwritten.
     Returns the rows of `groups` used.
     """
+    entry_index, sides, pnl = trades.entry_index, trades.side, trades.pnl_pct
+    drawdowns, profits = trades.max_drawdown, trades.max_profit
     row = start = 0
     for combination in range(counts.size):
         stop = start + counts[combination]
         first_row = row
         at = start
         while at < stop:
-            hour = hours[trades.entry_index[at]]
+            hour = hours[entry_index[at]]
             after = at + 1
-            while after < stop and hours[trades.entry_index[after]] == hour:
+            while after < stop and hours[entry_index[after]] == hour:
                 after += 1
             for side in (LONG, SHORT):
-                row += _group(trades, at, after, side, hour, groups, row)
+                if after == at + 1:
+                    # The usual case by far: one trade is its own mean, and a call would cost more than the rest.
+                    count = int(sides[at] == side)
+                    mean, deviation, drawdown, profit = pnl[at], 0.0, drawdowns[at], profits[at]
+                else:
+                    count, mean, deviation, drawdown, profit, _ = _statistics(
+                        sides, pnl, drawdowns, profits, at, after, side
+                    )
+                if count == 0:
+                    continue
+                groups.open_day[row] = hour // 24
+                groups.open_hour[row] = hour % 24
+                groups.side[row] = side
+                groups.num_trades[row] = count
+                groups.pnl_mean[row] = mean
+                groups.pnl_std[row] = deviation
+                groups.max_drawdown[row] = drawdown
+                groups.max_profit[row] = profit
+                row += 1
             at = after
-        summary.trades[combination] = counts[combination]
+        _, mean, deviation, drawdown, profit, wins = _statistics(
+            sides, pnl, drawdowns, profits, start, stop, _EITHER
+        )
+        summary.trades[combination] = stop - start
         summary.groups[combination] = row - first_row
-        _sum_up(trades, start, stop, summary, combination)
+        summary.wins[combination] = wins
+        summary.pnl_mean[combination] = mean
+        summary.pnl_std[combination] = deviation
+        summary.max_drawdown[combination] = drawdown
+        summary.max_profit[combination] = profit
         start = stop
     return row
 
 
 @kernel
-def _group(trades: Trades, start: int, stop: int, side: int, hour: int, groups: Groups, row: int) -> int:
-    """Write the group of one hour and side; return 1, or 0 where the hour has no trade of that side."""
-    count, total = 0, 0.0
-    drawdown = profit = 0.0
+def _statistics(
+    sides: Int8s, pnl: Float64s, drawdowns: Float64s, profits: Float64s, start: int, stop: int, side: int
+) -> tuple[int, float, float, float, float, int]:
+    """Trades [start, stop) of one side (or either): count, mean and population deviation of P&L, extremes, wins."""
+    count = wins = 0
+    total = drawdown = profit = 0.0
     for i in range(start, stop):
-        if trades.side[i] == side:
+        if side * sides[i] >= 0:  # _EITHER is 0
             count += 1
-            total += trades.pnl_pct[i]
-            drawdown = max(drawdown, trades.max_drawdown[i])
-            profit = max(profit, trades.max_profit[i])
+            wins += pnl[i] > 0
+            total += pnl[i]
+            drawdown = max(drawdown, drawdowns[i])
+            profit = max(profit, profits[i])
     if count == 0:
-        return 0
+        return 0, 0.0, 0.0, 0.0, 0.0, 0
     mean = total / count
     squares = 0.0
-    for i in range(start, stop):
-        if trades.side[i] == side:
-            squares += (trades.pnl_pct[i] - mean) ** 2
-    groups.open_day[row] = hour // 24
-    groups.open_hour[row] = hour % 24
-    groups.side[row] = side
-    groups.num_trades[row] = count
-    groups.pnl_mean[row] = mean
-    groups.pnl_std[row] = np.sqrt(squares / count) if count > 1 else 0.0
-    groups.max_drawdown[row] = drawdown
-    groups.max_profit[row] = profit
-    return 1
-
-
-@kernel
-def _sum_up(trades: Trades, start: int, stop: int, summary: Summary, row: int) -> None:
-    if start == stop:
-        return
-    total = 0.0
-    for i in range(start, stop):
-        total += trades.pnl_pct[i]
-        summary.wins[row] += trades.pnl_pct[i] > 0
-        summary.max_drawdown[row] = max(summary.max_drawdown[row], trades.max_drawdown[i])
-        summary.max_profit[row] = max(summary.max_profit[row], trades.max_profit[i])
-    mean = total / (stop - start)
-    squares = 0.0
-    for i in range(start, stop):
-        squares += (trades.pnl_pct[i] - mean) ** 2
-    summary.pnl_mean[row] = mean
-    summary.pnl_std[row] = np.sqrt(squares / (stop - start))
+    if count > 1:
+        for i in range(start, stop):
+            if side * sides[i] >= 0:  # _EITHER is 0
+                squares += (pnl[i] - mean) ** 2
+    return count, mean, np.sqrt(squares / count), drawdown, profit, wins

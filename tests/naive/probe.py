@@ -12,6 +12,7 @@ import math
 import operator
 import statistics
 from datetime import UTC, datetime
+from operator import ge, gt, le, lt, ne
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,9 +23,10 @@ from daemon.core.market import NS_PER_SECOND, Bars
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from daemon.core.strategy import Condition, RiskProfile, Strategy
+
 Columns: TypeAlias = dict[str, list[float]]
 Side: TypeAlias = Literal["long", "short"]
-Group: TypeAlias = tuple[str, int, str, int, float, float, float, float]
 
 
 class Trade(NamedTuple):
@@ -45,12 +47,10 @@ class Trade(NamedTuple):
 
 def expression(operand: str | float, columns: Columns, i: int) -> float:
     """Value of a number, a column name or an expression at bar i; an unknown name is a KeyError."""
-    return _value(_parsed(operand), columns, i) if isinstance(operand, str) else float(operand)
+    return _value(_parsed(operand).body, columns, i) if isinstance(operand, str) else float(operand)
 
 
-@functools.cache
-def _parsed(text: str) -> ast.expr:
-    return ast.parse(text, mode="eval").body
+_parsed = functools.cache(functools.partial(ast.parse, mode="eval"))
 
 
 def _value(node: ast.expr, columns: Columns, i: int) -> float:
@@ -61,14 +61,8 @@ def _value(node: ast.expr, columns: Columns, i: int) -> float:
             return float(columns[name][i])
         case ast.UnaryOp(ast.USub(), x):
             return -_value(x, columns, i)
-        case ast.BinOp(left, ast.Add(), right):
-            return _value(left, columns, i) + _value(right, columns, i)
-        case ast.BinOp(left, ast.Sub(), right):
-            return _value(left, columns, i) - _value(right, columns, i)
-        case ast.BinOp(left, ast.Mult(), right):
-            return _value(left, columns, i) * _value(right, columns, i)
-        case ast.BinOp(left, ast.Div(), right):
-            return _divide(_value(left, columns, i), _value(right, columns, i))
+        case ast.BinOp(left, operation, right) if type(operation) in _ARITHMETIC:
+            return _ARITHMETIC[type(operation)](_value(left, columns, i), _value(right, columns, i))
         case ast.Call(ast.Name(function), [x, *arguments]):
             return _call(function, x, arguments, columns, i)
     raise NotImplementedError(f"not an operand: {ast.unparse(node)}")
@@ -81,10 +75,14 @@ def _divide(a: float, b: float) -> float:
     return math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a) * math.copysign(1, b)
 
 
+_ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: _divide}
+
+
 def _call(function: str, x: ast.expr, arguments: list[ast.expr], columns: Columns, i: int) -> float:
-    """One of the six functions, of the operand x."""
-    numbers = [_value(argument, columns, i) for argument in arguments]
-    match function, numbers:
+    def last(k: float) -> list[float]:
+        return [_value(x, columns, j) for j in range(max(0, i - int(k) + 1), i + 1)]
+
+    match function, [_value(argument, columns, i) for argument in arguments]:
         case "shift", [k]:
             return _value(x, columns, i - int(k)) if i >= k else math.nan
         case "abs", []:
@@ -93,13 +91,11 @@ def _call(function: str, x: ast.expr, arguments: list[ast.expr], columns: Column
             pair = (_value(x, columns, i), y)
             return math.nan if _any_nan(pair) else max(pair) if function == "max" else min(pair)
         case "rolling_mean", [k]:
-            window = [_value(x, columns, j) for j in range(max(0, i - int(k) + 1), i + 1)]
-            return math.nan if len(window) < k or _any_nan(window) else _sum(window) / k
-        case "rolling_percentile", [k, percent, m]:
-            window = [_value(x, columns, j) for j in range(max(0, i - int(k) + 1), i + 1)]
-            present = [v for v in window if not math.isnan(v)]
-            return _percentile(present, percent) if len(present) >= max(1, m) else math.nan
-    raise NotImplementedError(f"not a function: {function} of {1 + len(numbers)}")
+            return math.nan if i < k - 1 or _any_nan(last(k)) else _sum(last(k)) / k
+        case "rolling_percentile", [k, percent, fewest]:
+            present = [v for v in last(k) if not math.isnan(v)]
+            return _percentile(present, percent) if len(present) >= max(1, fewest) else math.nan
+    raise NotImplementedError(f"not a function of operands: {function}")
 
 
 def _sum(values: Sequence[float]) -> float:
@@ -108,11 +104,10 @@ def _sum(values: Sequence[float]) -> float:
 
 
 def _percentile(values: list[float], percent: float) -> float:
-    ordered = sorted(values)
-    position = (len(ordered) - 1) * (percent / 100)
+    position = (len(values) - 1) * (percent / 100)
     k = math.floor(position)
     t = position - k
-    a, b = ordered[k], ordered[min(k + 1, len(ordered) - 1)]
+    a, b = sorted(values)[k], sorted(values)[min(k + 1, len(values) - 1)]
     return a + (b - a) * t if t < 0.5 else b - (b - a) * (1 - t)
 
 
@@ -120,56 +115,53 @@ def _any_nan(values: Sequence[float]) -> bool:
     return any(math.isnan(v) for v in values)
 
 
-def _finite(*values: float) -> bool:
-    return all(math.isfinite(v) for v in values)
+def holds(condition: Condition, columns: Columns, i: int) -> bool:  # noqa: C901, PLR0911, PLR0912
+    """Whether a condition is true at bar i: one case per row of the page's table.
 
-
-def holds(condition: rules.Condition, columns: Columns, i: int) -> bool:  # noqa: C901, PLR0911, PLR0912
-    """Whether a condition is true at bar i: one case per row of the page's table."""
+    A sum or product of a value that is not finite is not finite, and `shift` gives NaN before the first bar: so
+    `compare` on whole expressions also settles what is false for want of a value.
+    """
 
     def at(operand: str | float, j: int = i) -> float:
         return expression(operand, columns, j)
 
-    def crosses(a: str | float, beyond: Callable[[float, float], bool], b: str | float) -> bool:
-        """Whether a is beyond b now and was not a bar ago."""
-        if i < 1 or not _finite(at(a, i - 1), at(b, i - 1), at(a), at(b)):
-            return False
-        return not beyond(at(a, i - 1), at(b, i - 1)) and beyond(at(a), at(b))
+    def compare(a: str | float, relation: Callable[[float, float], bool], b: str | float) -> bool:
+        return math.isfinite(at(a)) and math.isfinite(at(b)) and relation(at(a), at(b))
 
-    def known(*operands: str | float) -> bool:
-        return _finite(*(at(operand) for operand in operands))
+    def ago(k: int, operand: str | float) -> str:
+        return f"shift({operand}, {k})"
 
     match condition:
-        case rules.CrossesAbove(col):
-            return crosses(col, operator.gt, condition.other)
-        case rules.CrossesBelow(col):
-            return crosses(col, operator.lt, condition.other)
+        case rules.CrossesAbove(a):
+            return compare(ago(1, a), le, ago(1, condition.other)) and compare(a, gt, condition.other)
+        case rules.CrossesBelow(a):
+            return compare(ago(1, a), ge, ago(1, condition.other)) and compare(a, lt, condition.other)
         case rules.BreaksAboveLevel(level):
-            return crosses("close", operator.gt, level)
+            return holds(rules.CrossesAbove("close", level), columns, i)
         case rules.BreaksBelowLevel(level):
-            return crosses("close", operator.lt, level)
-        case rules.WasBelowThenCrossesAbove(col, threshold, lookback):
-            was = i >= lookback and any(at(col, j) < threshold for j in range(i - lookback, i))
-            return was and crosses(col, operator.gt, threshold)
-        case rules.WasAboveThenCrossesBelow(col, threshold, lookback):
-            was = i >= lookback and any(at(col, j) > threshold for j in range(i - lookback, i))
-            return was and crosses(col, operator.lt, threshold)
-        case rules.Above(col, ref):
-            return known(col, ref) and at(col) > at(ref)
-        case rules.Below(col, ref):
-            return known(col, ref) and at(col) < at(ref)
-        case rules.CandleBullish(col):
-            return known(col) and at(col) > 0
-        case rules.CandleBearish(col):
-            return known(col) and at(col) < 0
-        case rules.Rising(col, bars):
-            return i >= bars and all(at(col, j - 1) < at(col, j) for j in range(i - bars + 1, i + 1))
-        case rules.Falling(col, bars):
-            return i >= bars and all(at(col, j - 1) > at(col, j) for j in range(i - bars + 1, i + 1))
-        case rules.ConsecutiveHigherCloses(count):
-            return holds(rules.Rising("close", count), columns, i)
-        case rules.ConsecutiveLowerCloses(count):
-            return holds(rules.Falling("close", count), columns, i)
+            return holds(rules.CrossesBelow("close", level), columns, i)
+        case rules.WasBelowThenCrossesAbove(a, threshold, k):
+            was = i >= k and any(at(a, j) < threshold for j in range(i - k, i))
+            return was and holds(rules.CrossesAbove(a, value=threshold), columns, i)
+        case rules.WasAboveThenCrossesBelow(a, threshold, k):
+            was = i >= k and any(at(a, j) > threshold for j in range(i - k, i))
+            return was and holds(rules.CrossesBelow(a, value=threshold), columns, i)
+        case rules.Above(a, b):
+            return compare(a, gt, b)
+        case rules.Below(a, b):
+            return compare(a, lt, b)
+        case rules.CandleBullish(a):
+            return compare(a, gt, 0)
+        case rules.CandleBearish(a):
+            return compare(a, lt, 0)
+        case rules.Rising(a, k):
+            return i >= k and all(at(a, j - 1) < at(a, j) for j in range(i - k + 1, i + 1))
+        case rules.Falling(a, k):
+            return i >= k and all(at(a, j - 1) > at(a, j) for j in range(i - k + 1, i + 1))
+        case rules.ConsecutiveHigherCloses(k):
+            return holds(rules.Rising("close", k), columns, i)
+        case rules.ConsecutiveLowerCloses(k):
+            return holds(rules.Falling("close", k), columns, i)
         case rules.AllOf(conditions):
             return all(holds(c, columns, i) for c in conditions)
         case rules.AnyOf(conditions):
@@ -178,84 +170,69 @@ def holds(condition: rules.Condition, columns: Columns, i: int) -> bool:  # noqa
             return [holds(c, columns, i) for c in conditions].count(True) >= k
         case rules.Not(nested):
             return not holds(nested, columns, i)
-        case rules.HeldForNBars(nested, n):
-            return i >= n - 1 and all(holds(nested, columns, j) for j in range(i - n + 1, i + 1))
-        case rules.PullbackTo(level, multiplier):
-            touched = at("low") <= at(level) + multiplier * at("atr_14")
-            return known("low", "close", level, "atr_14") and touched and at("close") > at(level)
-        case rules.PullbackBelow(level, multiplier):
-            touched = at("high") >= at(level) - multiplier * at("atr_14")
-            return known("high", "close", level, "atr_14") and touched and at("close") < at(level)
-        case rules.BullishDivergence(col, lookback):
-            low_then, col_then = f"shift(low, {lookback})", f"shift({col}, {lookback})"
-            ready = known("low", low_then, col, col_then)
-            return ready and at("low") < at(low_then) and at(col) > at(col_then)
-        case rules.BearishDivergence(col, lookback):
-            high_then, col_then = f"shift(high, {lookback})", f"shift({col}, {lookback})"
-            ready = known("high", high_then, col, col_then)
-            return ready and at("high") > at(high_then) and at(col) < at(col_then)
-        case rules.Squeeze(col, lookback):
-            return i >= lookback and _ends_lowest([at(col, j) for j in range(i - lookback + 1, i + 1)])
-        case rules.NarrowestRange(lookback):
-            window = range(i - lookback + 1, i + 1)
-            return i >= lookback - 1 and _ends_lowest([at("high - low", j) for j in window])
-        case rules.RangeExceedsAtr(multiplier):
-            return known("high", "low", "atr_14") and at("high") - at("low") > multiplier * at("atr_14")
+        case rules.HeldForNBars(nested, k):
+            return i >= k - 1 and all(holds(nested, columns, j) for j in range(i - k + 1, i + 1))
+        case rules.PullbackTo(level, m):
+            return compare("low", le, f"({level}) + {m} * atr_14") and compare("close", gt, level)
+        case rules.PullbackBelow(level, m):
+            return compare("high", ge, f"({level}) - {m} * atr_14") and compare("close", lt, level)
+        case rules.BullishDivergence(a, k):
+            return compare("low", lt, ago(k, "low")) and compare(a, gt, ago(k, a))
+        case rules.BearishDivergence(a, k):
+            return compare("high", gt, ago(k, "high")) and compare(a, lt, ago(k, a))
+        case rules.Squeeze(width, k):
+            return i >= k and _ends_lowest([at(width, j) for j in range(i - k + 1, i + 1)])
+        case rules.NarrowestRange(k):
+            return i >= k - 1 and _ends_lowest([at("high - low", j) for j in range(i - k + 1, i + 1)])
+        case rules.RangeExceedsAtr(m):
+            return compare("high - low", gt, f"{m} * atr_14")
         case rules.InTopPctOfRange(pct):
-            inside = known("high", "low", "close") and at("high") != at("low")
-            return inside and at("(close - low) / (high - low)") >= 1 - pct
+            return compare("high", ne, "low") and compare("(close - low) / (high - low)", ge, 1 - pct)
         case rules.InBottomPctOfRange(pct):
-            inside = known("high", "low", "close") and at("high") != at("low")
-            return inside and at("(close - low) / (high - low)") <= pct
-        case rules.GapUp(multiplier):
-            ready = known("open", "shift(close, 1)", "atr_14")
-            return ready and at("open") > at("shift(close, 1)") + multiplier * at("atr_14")
-        case rules.GapDown(multiplier):
-            ready = known("open", "shift(close, 1)", "atr_14")
-            return ready and at("open") < at("shift(close, 1)") - multiplier * at("atr_14")
-        case rules.DeviationFrom(col, ref, multiplier, direction):
-            apart = at(ref) - at(col) if direction == "below" else at(col) - at(ref)
-            return known(col, ref, "atr_14") and apart > multiplier * at("atr_14")
+            return compare("high", ne, "low") and compare("(close - low) / (high - low)", le, pct)
+        case rules.GapUp(m):
+            return compare("open", gt, f"shift(close, 1) + {m} * atr_14")
+        case rules.GapDown(m):
+            return compare("open", lt, f"shift(close, 1) - {m} * atr_14")
+        case rules.DeviationFrom(a, b, m, "below"):
+            return compare(f"({b}) - ({a})", gt, f"{m} * atr_14")
+        case rules.DeviationFrom(a, b, m, "above"):
+            return compare(f"({a}) - ({b})", gt, f"{m} * atr_14")
 
 
 def _ends_lowest(window: list[float]) -> bool:
-    """Whether the last value is finite, none is NaN and none lies below the last."""
-    return _finite(window[-1]) and not _any_nan(window) and window[-1] <= min(window)
+    return not _any_nan(window) and math.isfinite(window[-1]) and window[-1] <= min(window)
 
 
-def trades(bars: Bars, columns: Columns, strategy: rules.Strategy, profile: rules.RiskProfile) -> list[Trade]:
+def trades(bars: Bars, columns: Columns, strategy: Strategy, profile: RiskProfile) -> list[Trade]:
     """Closed trades of one strategy on one series; a position open at the end is dropped."""
     closed: list[Trade] = []
     i = 0 if all(name in columns for name in strategy.required_indicators) else len(bars)
     while i < len(bars) - 1:  # flat at bar i, which is not the last
         side = _entry_signal(strategy, columns, i)
+        atr_at_fill = columns["atr_14"][i + 1]
         if side is None:
             i += 1
-            continue
-        atr = columns["atr_14"][i + 1]
-        if not math.isfinite(atr) or atr <= 0:
+        elif not (math.isfinite(atr_at_fill) and atr_at_fill > 0):
             i += 2
-            continue
-        trade = _position(bars, columns, strategy, profile, side=side, entry_index=i + 1)
-        if trade is None:
+        elif trade := _position(bars, columns, strategy, profile, side=side, entry_index=i + 1):
+            closed.append(trade)
+            i = trade.exit_index
+        else:
             break
-        closed.append(trade)
-        i = trade.exit_index
     return closed
 
 
-def _entry_signal(strategy: rules.Strategy, columns: Columns, i: int) -> Side | None:
-    def enters(conditions: tuple[rules.Condition, ...]) -> bool:
-        return len(conditions) > 0 and all(_holds_or_false(c, columns, i) for c in conditions)
-
-    if strategy.direction != "short_only" and enters(strategy.entry_long):
-        return "long"
-    if strategy.direction != "long_only" and enters(strategy.entry_short):
-        return "short"
+def _entry_signal(strategy: Strategy, columns: Columns, i: int) -> Side | None:
+    sides = (("long", strategy.entry_long, "short_only"), ("short", strategy.entry_short, "long_only"))
+    for side, conditions, barred_by in sides:
+        fires = len(conditions) > 0 and all(_holds_or_false(c, columns, i) for c in conditions)
+        if fires and strategy.direction != barred_by:
+            return side
     return None
 
 
-def _holds_or_false(condition: rules.Condition, columns: Columns, i: int) -> bool:
+def _holds_or_false(condition: Condition, columns: Columns, i: int) -> bool:
     """At the top level a condition that cannot be evaluated neither enters nor exits."""
     try:
         return holds(condition, columns, i)
@@ -264,13 +241,7 @@ def _holds_or_false(condition: rules.Condition, columns: Columns, i: int) -> boo
 
 
 def _position(
-    bars: Bars,
-    columns: Columns,
-    strategy: rules.Strategy,
-    profile: rules.RiskProfile,
-    *,
-    side: Side,
-    entry_index: int,
+    bars: Bars, columns: Columns, strategy: Strategy, profile: RiskProfile, *, side: Side, entry_index: int
 ) -> Trade | None:
     """Hold from the entry bar's open to the first exit, None if there is none.
 
@@ -331,13 +302,13 @@ def _population_std(values: list[float]) -> float:
     return statistics.pstdev(values) if len(values) > 1 else 0.0
 
 
-def groups(bars: Bars, closed: list[Trade]) -> list[Group]:
+def groups(bars: Bars, closed: list[Trade]) -> list[tuple[str, int, Side, int, float, float, float, float]]:
     """(open_day, open_hour, side, num_trades, pnl_mean, pnl_std, max_drawdown, max_profit), sorted."""
-    members: dict[tuple[str, int, str], list[Trade]] = {}
+    members: dict[tuple[str, int, Side], list[Trade]] = {}
     for trade in closed:
         opened = datetime.fromtimestamp(int(bars.start_ns[trade.entry_index]) // NS_PER_SECOND, tz=UTC)
         members.setdefault((opened.date().isoformat(), opened.hour, trade.direction), []).append(trade)
-    records: list[Group] = []
+    records = []
     for key, group in sorted(members.items()):
         gains = [trade.pnl_pct for trade in group]
         drawdown = max(trade.max_drawdown_pct for trade in group)
@@ -378,28 +349,21 @@ def kahan_rolling_mean(x: Sequence[float], k: int) -> list[float]:
     for i, value in enumerate(map(float, x)):
         leaving = float(x[i - k]) if i >= k else math.nan
         if not math.isnan(leaving):
-            total, remove_error = _compensated(total, -leaving, remove_error)
+            term = -leaving - remove_error
+            total, remove_error = total + term, (total + term) - total - term
             count -= 1
             negatives -= math.copysign(1, leaving) < 0
         if not math.isnan(value):
-            total, add_error = _compensated(total, value, add_error)
+            term = value - add_error
+            total, add_error = total + term, (total + term) - total - term
             count += 1
             negatives += math.copysign(1, value) < 0
             run = run + 1 if value == previous else 1
             previous = value
-        if count < k:
-            means.append(math.nan)
-        elif run >= count:
-            means.append(previous)
-        elif (negatives == 0 and total / count < 0) or (negatives == count and total / count > 0):
-            means.append(0.0)
-        else:
-            means.append(total / count)
+        mean = total / count if count >= k else math.nan
+        if not math.isnan(mean) and run >= count:
+            mean = previous
+        elif (negatives == 0 and mean < 0) or (negatives == count and mean > 0):
+            mean = 0.0
+        means.append(mean)
     return means
-
-
-def _compensated(total: float, value: float, error: float) -> tuple[float, float]:
-    """The sum and its new rounding error."""
-    term = value - error
-    updated = total + term
-    return updated, updated - total - term
