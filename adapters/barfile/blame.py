@@ -1,7 +1,8 @@
 """Which line is wrong: a second, slow pass over a text that did not convert.
 
-Rows are split by the csv module, which knows its line numbers, and their cells are tried with the very readers of
-the fast pass, so that both agree on what a number or a time is. A batch that fails is halved until one cell is left.
+Rows are split by the csv module, which knows its line numbers, and their cells are tried with the very
+readers of the fast pass, so that both agree on what a number or a time is. A batch that fails is halved until
+one cell is left.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from adapters.barfile.delimited import Layout
+    from adapters.barfile.layout import Layout
 
 BATCH_ROWS = 65_536
 
@@ -84,11 +85,19 @@ def first_bad_cell(columns: Mapping[str, pa.ChunkedArray], times: Times) -> Faul
         reader = times if field == TIME else Numbers()
         column = columns[field]
         if (row := _first_refused(column, reader)) is not None:
-            import pyarrow as pa
-
-            text = column.slice(row, 1).cast(pa.string())[0].as_py()
+            text = _text(column.slice(row, 1))
             faults.append(Fault(row, field, text, reader.fault(text or "")))
     return min(faults, key=lambda fault: fault.row, default=None)
+
+
+def _text(cell: pa.ChunkedArray) -> str | None:
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(cell.type) and not cell.null_count:
+        # Not as a calendar date: those that are refused have none, and zones would need a database.
+        return f"{cell.cast(pa.int64())[0].as_py()} {cell.type.unit}"
+    text: str | None = cell.cast(pa.string())[0].as_py()
+    return text
 
 
 def _first_refused(column: pa.ChunkedArray, reader: Times | Numbers) -> int | None:

@@ -1,7 +1,8 @@
 """Which column of a file is which field of a bar.
 
-Vendors name the same six things in a dozen ways; a name that could mean something else (a quote volume, an adjusted
-close) is not guessed at. An adjusted close is refused because open, high and low beside it are not adjusted.
+Vendors name the same six things in a dozen ways; a name that could mean something else (a quote volume, an
+adjusted close) is not guessed at. An adjusted close is refused because open, high and low beside it are not
+adjusted.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.barfile.refusals import Place, column_missing, listed
+from adapters.barfile.refusals import Place, column_missing, listed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +45,16 @@ class Columns(NamedTuple):
     at: dict[str, int]
     time: tuple[int, ...]
 
+    def joining_note(self) -> str | None:
+        """Say that two columns make the time."""
+        if len(self.time) == 1:
+            return None
+        date, clock = (shown(self.names[position]) for position in self.time)
+        return f'Times are joined from the columns "{date}" and "{clock}".'
+
 
 def canonical(name: str) -> str:
-    """A name without case, margins, byte order mark; words joined by `_`."""
+    """Strip case, margins and byte order mark; join words by `_`."""
     return _BETWEEN_WORDS.sub("_", name.strip("\ufeff \t\r\n").lower())
 
 
@@ -58,8 +66,8 @@ def recognised(names: Sequence[str]) -> int:
 def assign(names: Sequence[str], place: Place) -> Columns:
     """Find each field's column.
 
-    Raises SourceDataInvalid (SOURCE_COLUMN_MISSING) when a field has no column or more than one; a `date` and a
-    `time` column are one time in two parts.
+    Raises SourceDataInvalid (SOURCE_COLUMN_MISSING) when a field has no column or more than one; a `date` and
+    a `time` column are one time in two parts.
     """
     found: dict[str, list[int]] = {field: [] for field in FIELDS}
     for position, name in enumerate(names):

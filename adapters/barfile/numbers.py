@@ -1,6 +1,7 @@
 """Numbers: text, integers or decimals to the nearest float64.
 
-Arrow's text parser rounds correctly, its decimal-to-double cast does not, so decimals go through text as well.
+Arrow's text parser rounds correctly, its decimal-to-double cast does not, so decimals go through text as
+well.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 def trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text without the spaces and tabs around it."""
+    """Text of any width, without the spaces and tabs around it."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.ascii_trim(column, " \t")
+    return pc.ascii_trim(column.cast(pa.string()), " \t")
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from adapters.barfile.blame import first_bad_cell
 from adapters.barfile.columns import PRICES_AND_VOLUME, TIME, Columns, assign
 from adapters.barfile.numbers import Numbers, is_text
-from adapters.barfile.refusals import Place, empty, listed, unreadable, value_invalid
+from adapters.barfile.refusals import Place, empty, listed, shown, unreadable, value_invalid
 from adapters.barfile.times import ArrowTimes, Times, Zone, join_date_and_clock, written_like
 from daemon.core.market import Bars, BarTable
 
@@ -32,7 +32,9 @@ def parse(path: Path, file: str, max_bytes: int) -> BarTable:
     try:
         table, columns = _load(path, file, max_bytes)
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(Place(file), f"the Parquet file is damaged or of an unknown kind ({error})") from None
+        raise unreadable(
+            Place(file), f"the Parquet file is damaged or of an unknown kind ({shown(str(error), 200)})"
+        ) from None
     prepared = _prepared(table, columns, file)
     times = _times(prepared[TIME], file)
     if not isinstance(times, ArrowTimes):
@@ -47,7 +49,9 @@ def parse(path: Path, file: str, max_bytes: int) -> BarTable:
         place = Place(file, fault.row + 1, "row")
         raise value_invalid(place, fault.field, fault.text, fault.why) from None
     lines = np.arange(1, len(start_ns) + 1, dtype=np.int64)
-    return BarTable(bars, lines, _notes(prepared, times, bars, columns))
+    first = "" if isinstance(times, ArrowTimes) else _first(prepared[TIME])
+    notes = (columns.joining_note(), times.note(first, start_ns), _narrow_note(prepared))
+    return BarTable(bars, lines, tuple(note for note in notes if note))
 
 
 def _load(path: Path, file: str, max_bytes: int) -> tuple[pa.Table, Columns]:
@@ -80,7 +84,8 @@ def _prepared(table: pa.Table, columns: Columns, file: str) -> dict[str, pa.Chun
     if len(parts) > 1 and not all(is_text(part.type) for part in parts):
         pair = listed([columns.names[position] for position in columns.time])
         raise unreadable(
-            Place(file), f"columns {pair} would both be {TIME}, and only text can be joined; rename or remove one"
+            Place(file),
+            f"columns {pair} would both be {TIME}, and only text can be joined; rename or remove one",
         )
     prepared = {TIME: join_date_and_clock(*parts) if len(parts) > 1 else parts[0]}
     for field in PRICES_AND_VOLUME:
@@ -105,7 +110,7 @@ def _times(column: pa.ChunkedArray, file: str) -> Times:
         return ArrowTimes(Zone.GIVEN if kind.tz else Zone.ABSENT, is_date=False)
     if pa.types.is_date(kind):
         return ArrowTimes(Zone.ABSENT, is_date=True)
-    # 64-bit floats are read by their shortest decimal form; narrower ones cannot tell one minute from the next.
+    # 64-bit floats are read by their shortest decimal form; narrower ones blur minutes.
     exact = pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_float64(kind)
     if not (exact or is_text(kind)):
         raise unreadable(
@@ -120,22 +125,11 @@ def _first(column: pa.ChunkedArray) -> str:
     return column.slice(0, 1).cast(pa.string())[0].as_py() or ""
 
 
-def _notes(
-    prepared: dict[str, pa.ChunkedArray], times: Times, bars: Bars, columns: Columns
-) -> tuple[str, ...]:
+def _narrow_note(prepared: dict[str, pa.ChunkedArray]) -> str | None:
     import pyarrow as pa
 
-    notes = []
-    if len(columns.time) > 1:
-        pair = listed([columns.names[position] for position in columns.time]).replace(", ", " and ")
-        notes.append(f"Times are joined from the columns {pair}.")
-    if note := times.note(_first(prepared[TIME]), bars.start_ns):
-        notes.append(note)
-    narrow = [
-        field
-        for field in PRICES_AND_VOLUME
-        if pa.types.is_float32(prepared[field].type) or pa.types.is_float16(prepared[field].type)
-    ]
-    if narrow:
-        notes.append(f"Stored in fewer than 64 bits, so rounded by the file's writer: {', '.join(narrow)}.")
-    return tuple(notes)
+    kinds = {field: prepared[field].type for field in PRICES_AND_VOLUME}
+    narrow = [f for f, kind in kinds.items() if pa.types.is_float32(kind) or pa.types.is_float16(kind)]
+    if not narrow:
+        return None
+    return f"Stored in fewer than 64 bits, so rounded by the file's writer: {', '.join(narrow)}."

@@ -1,7 +1,7 @@
 """The errors of this adapter: what is wrong, where, and what to do.
 
-One sentence per refusal, beginning with the file's name; `details` holds the same facts for programs. Text from the
-file is shortened and stripped of what a terminal could obey before it is shown.
+One sentence per refusal, beginning with the file's name; `details` holds the same facts for programs. Text
+from the file is shortened and stripped of what a terminal could obey before it is shown.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from daemon.core.errors import Code, NotFound, SourceDataInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 SHOWN_CHARACTERS = 60
+PATH_CHARACTERS = 4096
 SHOWN_NAMES = 20
 
 
@@ -29,24 +31,21 @@ class Place(NamedTuple):
         return self.file if self.number is None else f"{self.file} {self.unit} {self.number}"
 
     def details(self, **facts: str) -> dict[str, object]:
-        """The place and more facts, for programs."""
+        """Give the place and more facts, for programs."""
         line: dict[str, object] = {} if self.number is None else {"line": self.number}
         return {"file": self.file, **line, **facts}
 
 
-def shown(text: str) -> str:
-    """Text that is safe to print: short, on one line, nothing invisible."""
-    short = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+def shown(text: str, characters: int = SHOWN_CHARACTERS) -> str:
+    """Make text safe to print: short, on one line, nothing invisible."""
+    short = text if len(text) <= characters else text[: characters - 1] + "…"
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in short)
 
 
-def not_found(path: object) -> NotFound:
+def not_found(path: Path) -> NotFound:
     """Nothing is there; the path is shown in full, because that is what to correct."""
-    path_text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(path))
-    name = shown(path_text.replace("\\", "/").rsplit("/", 1)[-1])
-    return NotFound(
-        Code.SOURCE_NOT_FOUND, f"{path_text}: there is no such file; check the path", {"file": name}
-    )
+    message = f"{shown(str(path), PATH_CHARACTERS)}: there is no such file; check the path"
+    return NotFound(Code.SOURCE_NOT_FOUND, message, {"file": shown(path.name)})
 
 
 def unreadable(place: Place, why: str) -> SourceDataInvalid:

@@ -1,9 +1,10 @@
 """Times: text, epoch numbers or Arrow's own to int64 nanoseconds UTC, exactly.
 
-A file's first time decides how all its times are written: with a zone, without one, or as a number counted in one
-unit since 1970. The unit shows in the magnitude: a number below 7,258,118,400 counts seconds until the year 2200,
-below a thousand times that milliseconds, and so on. Each value must fall into the same band, so a file that changes
-unit half-way is refused; the price is that milliseconds (or finer) before 27 March 1970 pass for a coarser unit.
+A file's first time decides how all its times are written: with a zone, without one, or as a number counted in
+one unit since 1970. The unit shows in the magnitude: a number below 7,258,118,400 counts seconds until the
+year 2200, below a thousand times that milliseconds, and so on. Each value must fall into the same band, so a
+file that changes unit half-way is refused; the price is that milliseconds (or finer) before 27 March 1970
+pass for a coarser unit.
 """
 
 from __future__ import annotations
@@ -100,7 +101,11 @@ class ClockTimes(NamedTuple):
             return f"which is a date without dashes; write {text[:4]}-{match[2]}-{match[3]}"
         other = Zone.ABSENT if self.zone is Zone.GIVEN else Zone.GIVEN
         if _is_time(text, other):
-            carries = "a zone although the first time does not" if other is Zone.GIVEN else "no zone although the first time does"
+            carries = (
+                "a zone although the first time does not"
+                if other is Zone.GIVEN
+                else "no zone although the first time does"
+            )
             return f"which carries {carries}; write all times alike"
         return f"which is not a time between the years 1677 and 2262; {_HOW_TO_WRITE}"
 
@@ -138,7 +143,7 @@ class EpochTimes(NamedTuple):
         """Explain; see `Times`."""
         text = text.strip(" \t")
         if not _EPOCH.fullmatch(text):
-            return f"which is not a number although the first time is one (epoch {self.unit.name}); write all alike"
+            return f"which is not a number although the first time counts {self.unit.name}; write all alike"
         unit = _unit_of(Decimal(text))
         if unit is None:
             return f"which lies outside the years 1970 to 2200 in any unit; {_HOW_TO_WRITE}"
@@ -151,8 +156,11 @@ class EpochTimes(NamedTuple):
 
     def note(self, first: str, start_ns: Int64s) -> str | None:
         """Name the unit, and the first time, so that a wrong guess shows."""
-        shown = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(start_ns[0]) // 1000)).isoformat(" ")
-        return f"Times are epoch {self.unit.name}: the first, {first.strip()}, is {shown}."
+        first_shown = first.strip(" \t")
+        instant = (
+            datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(start_ns[0]) // 1000)
+        ).isoformat(" ")
+        return f"Times are epoch {self.unit.name}: the first, {first_shown}, is {instant}."
 
 
 class ArrowTimes(NamedTuple):

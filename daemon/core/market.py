@@ -79,9 +79,10 @@ class Bars(NamedTuple):
     close: Float64s
     volume: Float64s
 
-    def __len__(self) -> int:
-        """Count bars, not columns."""
-        return len(self.start_ns)
+    @property
+    def size(self) -> int:
+        """How many bars; `len` counts columns, as of any tuple."""
+        return self.start_ns.size
 
     def rows(self, start: int, stop: int) -> Bars:
         """Rows [start, stop) as views."""

@@ -46,7 +46,7 @@ def signals(program: Program, columns: IndicatorColumns, checkpoint: Callable[[]
     Returns (distinct signals, ceil(n / 64)) uint64: bit i % 64 of word i // 64 is bar i; bits past the end are 0.
     Memory: two blocks of slots beside columns and result, about 12 MB for the shipped strategies.
     """
-    bar_count = len(columns.bars)
+    bar_count = columns.bars.size
     words = -(-bar_count // _WORD)
     out = np.zeros((len(program.signals), words), dtype=np.uint64)
     lookback = -(-program.lookback // _WORD) * _WORD

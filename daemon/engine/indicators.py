@@ -34,7 +34,7 @@ class IndicatorColumns:
         name = ALIASES.get(name, name)
         if name not in self._columns:
             if name == BAR_INDEX:
-                self._columns[name] = np.arange(len(self.bars), dtype=np.float64)
+                self._columns[name] = np.arange(self.bars.size, dtype=np.float64)
             else:
                 group = GROUP_OF[name]
                 self._columns.update(zip(GROUPS[group], _COMPUTE[group](self), strict=True))

@@ -172,7 +172,7 @@ def run(
     """
     total = len(combinations.strategy)
     # A trade takes two bars at least, so this room always holds one combination.
-    most = len(bars) // 2 + 1
+    most = bars.size // 2 + 1
     buffer = Trades.empty(max(_BATCH_TRADES, most))
     hours = bars.start_ns // NS_PER_HOUR
     counts = np.zeros(total, dtype=np.int64)

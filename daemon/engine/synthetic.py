@@ -1,13 +1,13 @@
 """The seeded market simulator: bars for the demo, tests and benches, repeatable to the byte.
 
 Calm, trend and panic are regimes of a Markov chain; within a regime volatility clusters (GARCH) and returns
-have Student-t tails. Such a return is a Brownian path whose speed is drawn once per bar, so a bar's high and low are
-drawn as that path's own extremes and never need repair. The walk goes on through all trading time; an outage
-only hides bars, so the hole ends at a price that has moved on.
+have Student-t tails. Such a return is a Brownian path whose speed is drawn once per bar, so a bar's high and
+low are drawn as that path's own extremes and never need repair. The walk goes on through all trading time; an
+outage only hides bars, so the hole ends at a price that has moved on.
 
 The walk uses no exp or log: `2 (b - a) / (b + a)` stands in for `log(b / a)`, and its inverse for exp. IEEE
-arithmetic and sqrt round alike everywhere; only NumPy's samplers ask the platform's libm, in rare rejection
-steps. NumPy may change its samplers between releases: bytes are promised per NumPy version.
+arithmetic and sqrt round alike everywhere; only NumPy's samplers ask the platform's libm, in rare tail and
+rejection steps. NumPy may change its samplers between releases: bytes are promised per NumPy version.
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ class MarketModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outage_bars: Annotated[float, Meta(ge=1, le=10_000)] = 10.0
 
     def __post_init__(self) -> None:
-        count = len(self.regimes)
-        if [len(row) for row in self.daily_switching] != [count] * count:
-            raise ValueError(f"`daily_switching` must be {count} rows of {count} chances, one per regime")
+        size = len(self.regimes)
+        if [len(row) for row in self.daily_switching] != [size] * size:
+            raise ValueError(f"`daily_switching` must be {size} rows of {size} chances, one per regime")
         if any(row[i] != 0 or sum(row) > 1 for i, row in enumerate(self.daily_switching)):
             raise ValueError("a row of `daily_switching` must have a zero diagonal and sum to at most 1")
         if self.volatility_shock + self.volatility_memory >= 1:
@@ -227,10 +227,10 @@ def walk(state: State, pace: Pace, draws: Draws, reopens: Bools) -> tuple[State,
 
     reopens: (n,), the market was closed just before the bar.
     Returns the state after them; (5, n) open, high, low, close in ticks and volume in lots, finite, not yet
-    rounded; (n,), whether the bar was recorded. low <= open, close <= high without repair, also after rounding:
+    rounded; (n,), whether the bar was recorded. low <= open, close <= high holds without repair, rounded too:
     `moved` and rint are monotone, and sqrt(x * x + y) >= |x|.
     Source: the maximum of a Brownian bridge, Glasserman, Monte Carlo Methods in Financial Engineering (2003),
-    6.4, where -log of a uniform draw is our exponential one. How high and low depend on each other is left out.
+    6.4, where -log of a uniform draw is our exponential one. High and low are each exact, not their joint law.
     """
 
     def moved(price: float, log_return: float) -> float:
@@ -300,8 +300,8 @@ def _blocks(
     """Walk on without end: recorded starts, and columns as `walk` gives them."""
     pace = Pace.of(model, session, bar_ns)
     state = State(price=pace.anchor, heat=1.0, regime=0, recording=True)
-    first_bar = -(-start_ns // bar_ns)
-    for bar in count(first_bar, BLOCK):
+    first = -(-start_ns // bar_ns)
+    for bar in count(first, BLOCK):
         if (bar + BLOCK) * bar_ns > np.iinfo(np.int64).max:
             raise InvalidRequest(
                 Code.INVALID_DATE_RANGE,

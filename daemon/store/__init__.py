@@ -1,0 +1,1 @@
+"""The only room that touches the database: LMDB with compressed column chunks and documents."""

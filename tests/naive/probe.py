@@ -9,10 +9,9 @@ from __future__ import annotations
 import ast
 import functools
 import math
-import operator
 import statistics
 from datetime import UTC, datetime
-from operator import ge, gt, le, lt, ne
+from operator import add, ge, gt, le, lt, mul, ne, sub
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -75,7 +74,7 @@ def _divide(a: float, b: float) -> float:
     return math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a) * math.copysign(1, b)
 
 
-_ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: _divide}
+_ARITHMETIC = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: _divide}
 
 
 def _call(function: str, x: ast.expr, arguments: list[ast.expr], columns: Columns, i: int) -> float:
@@ -100,14 +99,13 @@ def _call(function: str, x: ast.expr, arguments: list[ast.expr], columns: Column
 
 def _sum(values: Sequence[float]) -> float:
     """Straight sum from left to right; the builtin compensates its rounding from Python 3.12 on."""
-    return functools.reduce(operator.add, values)
+    return functools.reduce(add, values)
 
 
 def _percentile(values: list[float], percent: float) -> float:
     position = (len(values) - 1) * (percent / 100)
     k = math.floor(position)
-    t = position - k
-    a, b = sorted(values)[k], sorted(values)[min(k + 1, len(values) - 1)]
+    a, b, t = sorted(values)[k], sorted(values)[min(k + 1, len(values) - 1)], position - k
     return a + (b - a) * t if t < 0.5 else b - (b - a) * (1 - t)
 
 
@@ -118,8 +116,8 @@ def _any_nan(values: Sequence[float]) -> bool:
 def holds(condition: Condition, columns: Columns, i: int) -> bool:  # noqa: C901, PLR0911, PLR0912
     """Whether a condition is true at bar i: one case per row of the page's table.
 
-    A sum or product of a value that is not finite is not finite, and `shift` gives NaN before the first bar: so
-    `compare` on whole expressions also settles what is false for want of a value.
+    A sum or product with a term that is not finite is not finite, and `shift` is NaN before the first bar, so
+    `compare` on whole expressions settles what is false for want of a value.
     """
 
     def at(operand: str | float, j: int = i) -> float:
@@ -194,10 +192,9 @@ def holds(condition: Condition, columns: Columns, i: int) -> bool:  # noqa: C901
             return compare("open", gt, f"shift(close, 1) + {m} * atr_14")
         case rules.GapDown(m):
             return compare("open", lt, f"shift(close, 1) - {m} * atr_14")
-        case rules.DeviationFrom(a, b, m, "below"):
-            return compare(f"({b}) - ({a})", gt, f"{m} * atr_14")
-        case rules.DeviationFrom(a, b, m, "above"):
-            return compare(f"({a}) - ({b})", gt, f"{m} * atr_14")
+        case rules.DeviationFrom(a, b, m, direction):
+            apart = f"({b}) - ({a})" if direction == "below" else f"({a}) - ({b})"
+            return compare(apart, gt, f"{m} * atr_14")
 
 
 def _ends_lowest(window: list[float]) -> bool:
@@ -207,15 +204,15 @@ def _ends_lowest(window: list[float]) -> bool:
 def trades(bars: Bars, columns: Columns, strategy: Strategy, profile: RiskProfile) -> list[Trade]:
     """Closed trades of one strategy on one series; a position open at the end is dropped."""
     closed: list[Trade] = []
-    i = 0 if all(name in columns for name in strategy.required_indicators) else len(bars)
-    while i < len(bars) - 1:  # flat at bar i, which is not the last
+    i = 0 if all(name in columns for name in strategy.required_indicators) else bars.size
+    while i < bars.size - 1:  # flat at bar i, which is not the last
         side = _entry_signal(strategy, columns, i)
         atr_at_fill = columns["atr_14"][i + 1]
         if side is None:
             i += 1
         elif not (math.isfinite(atr_at_fill) and atr_at_fill > 0):
             i += 2
-        elif trade := _position(bars, columns, strategy, profile, side=side, entry_index=i + 1):
+        elif trade := _position(bars, columns, strategy, profile, side=side, start=i + 1):
             closed.append(trade)
             i = trade.exit_index
         else:
@@ -226,13 +223,12 @@ def trades(bars: Bars, columns: Columns, strategy: Strategy, profile: RiskProfil
 def _entry_signal(strategy: Strategy, columns: Columns, i: int) -> Side | None:
     sides = (("long", strategy.entry_long, "short_only"), ("short", strategy.entry_short, "long_only"))
     for side, conditions, barred_by in sides:
-        fires = len(conditions) > 0 and all(_holds_or_false(c, columns, i) for c in conditions)
-        if fires and strategy.direction != barred_by:
+        if strategy.direction != barred_by and conditions and all(_fires(c, columns, i) for c in conditions):
             return side
     return None
 
 
-def _holds_or_false(condition: Condition, columns: Columns, i: int) -> bool:
+def _fires(condition: Condition, columns: Columns, i: int) -> bool:
     """At the top level a condition that cannot be evaluated neither enters nor exits."""
     try:
         return holds(condition, columns, i)
@@ -241,35 +237,34 @@ def _holds_or_false(condition: Condition, columns: Columns, i: int) -> bool:
 
 
 def _position(
-    bars: Bars, columns: Columns, strategy: Strategy, profile: RiskProfile, *, side: Side, entry_index: int
+    bars: Bars, columns: Columns, strategy: Strategy, profile: RiskProfile, *, side: Side, start: int
 ) -> Trade | None:
-    """Hold from the entry bar's open to the first exit, None if there is none.
-
-    Prices are mirrored: a short is a long on negated prices. An exit that is switched off lies at infinity.
-    """
-    sign = 1 if side == "long" else -1
+    """Enter at the open of bar `start`, hold to the first exit; None if none comes."""
+    sign = 1 if side == "long" else -1  # a short is a long on negated prices
     signal_exits = strategy.exit_long if side == "long" else strategy.exit_short
-    entry = best = worst = sign * float(bars.open[entry_index])
+    entry = best = worst = sign * float(bars.open[start])
     gains: list[float] = []
 
     def distance(multiplier: float | None, scale: float) -> float:
-        return multiplier * scale * columns["atr_14"][entry_index] if multiplier else math.inf
+        return multiplier * scale * columns["atr_14"][start] if multiplier else math.inf
 
     def gain(price: float) -> float:
         return (price - entry) / (sign * entry)
 
+    # An exit that is switched off lies at infinity.
     stop = entry - distance(strategy.atr_stop_mult, profile.stop_scale)
     target = entry + distance(strategy.atr_target_mult, profile.target_scale)
     trail_distance = distance(strategy.trailing_atr_mult, profile.trailing_scale)
     trail = entry - trail_distance
     time_limit = int(strategy.time_stop_bars * profile.time_scale) if strategy.time_stop_bars else math.inf
 
-    for i in range(entry_index + 1, len(bars)):
+    for i in range(start + 1, bars.size):
         close = sign * float(bars.close[i])
-        if any(_holds_or_false(c, columns, i) for c in signal_exits):
+        if any(_fires(c, columns, i) for c in signal_exits):
             reason, price = "signal_exit", close
         else:
-            low, high = sorted((sign * float(bars.low[i]), sign * float(bars.high[i])))
+            low, high = float(bars.low[i]), float(bars.high[i])
+            low, high = (low, high) if side == "long" else (-high, -low)
             best, worst = max(best, high), min(worst, low)
             gains.append(gain(close))
             if low <= stop:
@@ -282,24 +277,9 @@ def _position(
                 reason, price = "time_stop", close
             else:
                 continue
-        return Trade(
-            entry_index=entry_index,
-            exit_index=i,
-            entry_price=sign * entry,
-            exit_price=sign * price,
-            direction=side,
-            pnl_pct=gain(price),
-            bars_held=len(gains),
-            max_drawdown_pct=abs(gain(worst)),
-            max_profit_pct=gain(best),
-            pnl_std=_population_std(gains),
-            exit_reason=reason,
-        )
+        outcome = (abs(gain(worst)), gain(best), statistics.pstdev(gains or [0.0]))
+        return Trade(start, i, sign * entry, sign * price, side, gain(price), len(gains), *outcome, reason)
     return None
-
-
-def _population_std(values: list[float]) -> float:
-    return statistics.pstdev(values) if len(values) > 1 else 0.0
 
 
 def groups(bars: Bars, closed: list[Trade]) -> list[tuple[str, int, Side, int, float, float, float, float]]:
@@ -311,9 +291,9 @@ def groups(bars: Bars, closed: list[Trade]) -> list[tuple[str, int, Side, int, f
     records = []
     for key, group in sorted(members.items()):
         gains = [trade.pnl_pct for trade in group]
-        drawdown = max(trade.max_drawdown_pct for trade in group)
-        profit = max(trade.max_profit_pct for trade in group)
-        records.append((*key, len(group), statistics.fmean(gains), _population_std(gains), drawdown, profit))
+        spread = (statistics.fmean(gains), statistics.pstdev(gains))
+        extremes = (max(t.max_drawdown_pct for t in group), max(t.max_profit_pct for t in group))
+        records.append((*key, len(group), *spread, *extremes))
     return records
 
 
@@ -344,8 +324,7 @@ def kahan_rolling_mean(x: Sequence[float], k: int) -> list[float]:
     """Mean of the last k values in the running, compensated form that defines the `*_sma` columns."""
     total = add_error = remove_error = 0.0
     count = negatives = run = 0
-    previous = math.nan
-    means = []
+    previous, means = math.nan, []
     for i, value in enumerate(map(float, x)):
         leaving = float(x[i - k]) if i >= k else math.nan
         if not math.isnan(leaving):

@@ -1,0 +1,262 @@
+"""Stored series of bars: chunks of columns, an index entry a series, and the instruments they belong to.
+
+A merge reads the chunks it touches, lays the new rows over them and writes them anew, all in the caller's transaction:
+either a whole file's rows are in, or none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from daemon.core.errors import Code, InvalidRequest, NotFound
+from daemon.core.market import SYMBOL_PATTERN, VENUE_PATTERN, Bars, Instrument, Timeframe, TsNs
+from daemon.store import codec, keys
+from daemon.store.keys import Stream
+
+if TYPE_CHECKING:
+    from daemon.store.env import Environment, Transaction
+
+_INSTRUMENT_COUNT = b"instruments"
+_WIDTHS = {timeframe.ns: timeframe for timeframe in Timeframe}
+
+
+class Series(msgspec.Struct, frozen=True):
+    """What is stored of one instrument at one timeframe.
+
+    first_ns, last_ns: start of the first and the last bar. stored_bytes: compressed size.
+    """
+
+    instrument: Instrument
+    timeframe: Timeframe
+    rows: int
+    first_ns: TsNs
+    last_ns: TsNs
+    stored_bytes: int
+
+
+class Overlay(msgspec.Struct, frozen=True):
+    """What a merge did. Rows: new ones, ones stored already, ones replaced."""
+
+    added: int
+    unchanged: int
+    replaced: int
+    first_difference_ns: TsNs | None
+
+
+class _SeriesEntry(msgspec.Struct, frozen=True, array_like=True):
+    rows: int
+    first_ns: int
+    last_ns: int
+    stored_bytes: int
+
+
+def parse_instrument(text: str, default_venue: str | None = None) -> Instrument:
+    """Parse `SYMBOL` or `venue:SYMBOL`, in any case; a bare symbol needs a default venue.
+
+    InvalidRequest INVALID_SYMBOL where either part has other characters than it may.
+    """
+    venue, colon, symbol = text.strip().rpartition(":")
+    instrument = Instrument((venue if colon else default_venue or "").lower(), symbol.upper())
+    venue_needed = bool(colon) or default_venue is not None
+    if not SYMBOL_PATTERN.fullmatch(instrument.symbol) or (
+        venue_needed and not VENUE_PATTERN.fullmatch(instrument.venue)
+    ):
+        raise InvalidRequest(
+            Code.INVALID_SYMBOL,
+            f"`{text}` is no symbol: letters, digits and ._/- (32 at most), optionally after a venue and a colon",
+            {"symbol": text},
+        )
+    return instrument
+
+
+class BarStore:
+    """Bars by instrument and timeframe."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+
+    # Reading.
+
+    def series(self) -> list[Series]:
+        """Return every stored series, ordered by instrument, then timeframe."""
+        with self._env.read() as transaction:
+            instruments = {number: instrument for instrument, number in self._instruments(transaction)}
+            found = []
+            for key, value in transaction.scan("series", b""):
+                number, stream, width_ns = keys.instrument_of(key)
+                if stream != Stream.BARS:
+                    continue
+                entry = msgspec.msgpack.decode(value, type=_SeriesEntry)
+                found.append(
+                    Series(
+                        instrument=instruments[number],
+                        timeframe=_WIDTHS[width_ns],
+                        rows=entry.rows,
+                        first_ns=entry.first_ns,
+                        last_ns=entry.last_ns,
+                        stored_bytes=entry.stored_bytes,
+                    )
+                )
+        return sorted(found, key=lambda series: (series.instrument, series.timeframe.ns))
+
+    def resolve(self, text: str) -> Instrument:
+        """Find the stored instrument that a user names as `venue:SYMBOL` or, where it is unique, `SYMBOL`.
+
+        NotFound INVALID_SYMBOL where nothing is stored under it, InvalidRequest AMBIGUOUS_SYMBOL where several are.
+        """
+        wanted = parse_instrument(text)
+        with self._env.read() as transaction:
+            stored = [instrument for instrument, _ in self._instruments(transaction)]
+        matches = [
+            instrument
+            for instrument in stored
+            if instrument.symbol == wanted.symbol and wanted.venue in ("", instrument.venue)
+        ]
+        if not matches:
+            raise NotFound(
+                Code.INVALID_SYMBOL,
+                f"Symbol {text} not found: nothing is stored under it. `atlasd data symbols` lists what is",
+                {"symbol": text},
+            )
+        if len(matches) > 1:
+            choices = ", ".join(sorted(instrument.key for instrument in matches))
+            raise InvalidRequest(
+                Code.AMBIGUOUS_SYMBOL,
+                f"Symbol {text} is stored for several venues: write one of {choices}",
+                {"symbol": text, "choices": choices.split(", ")},
+            )
+        return matches[0]
+
+    def timeframes(self, instrument: Instrument) -> dict[Timeframe, Series]:
+        """Return what is stored of one instrument."""
+        return {series.timeframe: series for series in self.series() if series.instrument == instrument}
+
+    def read(
+        self, instrument: Instrument, timeframe: Timeframe, start_ns: TsNs | None = None, stop_ns: TsNs | None = None
+    ) -> Bars:
+        """Read the bars that start in [start_ns, stop_ns); None is open. Empty where nothing is stored."""
+        with self._env.read() as transaction:
+            number = self._number(transaction, instrument)
+            if number is None:
+                return _concatenate([])
+            prefix = keys.series(number, Stream.BARS, timeframe.ns)
+            return _cut(_concatenate([part for _, part in _chunks(transaction, prefix, start_ns, stop_ns)]), start_ns, stop_ns)
+
+    # Writing.
+
+    def merge(
+        self, transaction: Transaction, instrument: Instrument, timeframe: Timeframe, bars: Bars, *, replace: bool
+    ) -> Overlay:
+        """Lay checked, ascending bars over what is stored.
+
+        Rows equal to stored ones are left alone. Where a row differs and `replace` is false, nothing is written and
+        `first_difference_ns` says where.
+        """
+        number = self._number(transaction, instrument)
+        if number is None:
+            number = self._register(transaction, instrument)
+        prefix = keys.series(number, Stream.BARS, timeframe.ns)
+        first_ns, last_ns = int(bars.start_ns[0]), int(bars.start_ns[-1])
+        touched = list(_chunks(transaction, prefix, first_ns, last_ns + 1))
+        stored = _concatenate([part for _, part in touched])
+        overlaps, at = _places(stored.start_ns, bars.start_ns)
+        same = np.ones(len(at), dtype=bool)
+        for mine, theirs in zip(bars[1:], stored[1:], strict=True):
+            same &= mine[overlaps] == theirs[at]
+        differing = np.flatnonzero(~same)
+        overlay = Overlay(
+            added=bars.size - len(at),
+            unchanged=int(same.sum()),
+            replaced=len(differing),
+            first_difference_ns=int(bars.start_ns[overlaps][differing[0]]) if len(differing) else None,
+        )
+        if (differing.size and not replace) or (overlay.added == 0 and not differing.size):
+            return overlay
+        kept = np.ones(stored.size, dtype=bool)
+        kept[at] = False
+        merged = _concatenate([Bars(*(column[kept] for column in stored)), bars])
+        order = np.argsort(merged.start_ns, kind="stable")
+        self._rewrite(transaction, prefix, [key for key, _ in touched], Bars(*(column[order] for column in merged)))
+        return overlay
+
+    # Internals.
+
+    def _rewrite(self, transaction: Transaction, prefix: bytes, old: list[bytes], bars: Bars) -> None:
+        """Replace whole chunks by the chunks of `bars`, and bring the series' index entry up to date."""
+        entry_value = transaction.get("series", prefix)
+        entry = msgspec.msgpack.decode(entry_value, type=_SeriesEntry) if entry_value else None
+        row_count, size = (entry.rows, entry.stored_bytes) if entry else (0, 0)
+        for key in old:
+            value = transaction.get("chunks", key)
+            if value is not None:
+                row_count -= codec.rows(value)
+                size -= len(value)
+                transaction.delete("chunks", key)
+        for start in range(0, bars.size, codec.CHUNK_ROWS):
+            part = bars.rows(start, start + codec.CHUNK_ROWS)
+            value = codec.encode_market(part)
+            transaction.put("chunks", keys.chunk(prefix, int(part.start_ns[0])), value)
+            row_count += part.size
+            size += len(value)
+        first_ns, last_ns = int(bars.start_ns[0]), int(bars.start_ns[-1])
+        if entry:
+            first_ns, last_ns = min(first_ns, entry.first_ns), max(last_ns, entry.last_ns)
+        transaction.put("series", prefix, msgspec.msgpack.encode(_SeriesEntry(row_count, first_ns, last_ns, size)))
+
+    def _instruments(self, transaction: Transaction) -> list[tuple[Instrument, int]]:
+        return [
+            (parse_instrument(key.decode()), int.from_bytes(value, "big"))
+            for key, value in transaction.scan("instruments", b"")
+        ]
+
+    def _number(self, transaction: Transaction, instrument: Instrument) -> int | None:
+        value = transaction.get("instruments", instrument.key.encode())
+        return None if value is None else int.from_bytes(value, "big")
+
+    def _register(self, transaction: Transaction, instrument: Instrument) -> int:
+        value = transaction.get("meta", _INSTRUMENT_COUNT)
+        number = int.from_bytes(value, "big") + 1 if value is not None else 1
+        transaction.put("meta", _INSTRUMENT_COUNT, number.to_bytes(4, "big"))
+        transaction.put("instruments", instrument.key.encode(), number.to_bytes(4, "big"))
+        return number
+
+
+def _chunks(
+    transaction: Transaction, prefix: bytes, start_ns: TsNs | None, stop_ns: TsNs | None
+) -> list[tuple[bytes, Bars]]:
+    """Decode the chunks that may hold rows of [start_ns, stop_ns); the edges are not cut.
+
+    The last chunk before the range comes along even where it ends earlier: new rows join it while it has room.
+    """
+    start = None if start_ns is None else transaction.floor("chunks", prefix, keys.chunk(prefix, start_ns))
+    found = []
+    for key, value in transaction.scan("chunks", prefix, start):
+        if stop_ns is not None and keys.chunk_time(key) >= stop_ns:
+            break
+        found.append((key, Bars(*codec.decode(value))))
+    return found
+
+
+def _concatenate(parts: list[Bars]) -> Bars:
+    if not parts:
+        return Bars(np.empty(0, dtype=np.int64), *(np.empty(0) for _ in Bars._fields[1:]))
+    if len(parts) == 1:
+        return parts[0]
+    return Bars(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _cut(bars: Bars, start_ns: TsNs | None, stop_ns: TsNs | None) -> Bars:
+    start = 0 if start_ns is None else int(np.searchsorted(bars.start_ns, start_ns))
+    stop = bars.size if stop_ns is None else int(np.searchsorted(bars.start_ns, stop_ns))
+    return bars.rows(start, stop)
+
+
+def _places(stored: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the new times are stored, as a mask, and where."""
+    at = np.searchsorted(stored, new)
+    found = at < stored.size
+    found[found] = stored[at[found]] == new[found]
+    return found, at[found]

@@ -1,0 +1,247 @@
+"""The LMDB environment: opened once a process, one writer, many readers, every error translated.
+
+Reads see a snapshot and never wait. A write is a function of a transaction, because growing the map means aborting,
+resizing and running it again. The map grows only here, by the single writer, with no transaction of this process open;
+other processes notice (`MapResizedError`) and follow. On Linux and macOS the map starts at 1 TiB, a sparse file that
+costs nothing, so growing is for Windows, which allocates the whole map.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import lmdb
+import msgspec
+from msgspec import Meta
+
+from daemon.core.errors import AtlasError, Code, ConfigError, StoreCorrupt, StoreFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+T = TypeVar("T")
+
+SCHEMA: Final = 1
+FILE_NAME: Final = "atlas.lmdb"
+
+DATABASES: Final = ("meta", "instruments", "series", "chunks", "documents", "results")
+_SCHEMA_KEY: Final = b"schema"
+_MIB: Final = 1 << 20
+_TIB: Final = 1 << 40
+_FULL_ERRNOS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Section `[store]` of config.toml.
+
+    map_mb: address space to start with, MiB; 0 picks 1 TiB where the file is sparse, 64 MiB on Windows.
+    max_map_gb: the map grows no further, GiB. sync: flush to disk at every commit.
+    """
+
+    map_mb: Annotated[int, Meta(ge=0)] = 0
+    max_map_gb: Annotated[int, Meta(ge=1, le=65_536)] = 4_096
+    sync: bool = True
+
+    @property
+    def map_bytes(self) -> int:
+        """Size to open with."""
+        if self.map_mb:
+            return self.map_mb * _MIB
+        return 64 * _MIB if sys.platform == "win32" else _TIB
+
+
+class Transaction:
+    """A snapshot to read from, or a change to be committed whole; valid inside its `with` or function only."""
+
+    def __init__(self, raw: lmdb.Transaction, databases: dict[str, lmdb._Database]) -> None:
+        self._raw = raw
+        self._databases = databases
+
+    def get(self, database: str, key: bytes) -> memoryview | None:
+        """Return a value as a view into the map, valid until the transaction ends."""
+        if database not in self._databases:
+            return None
+        value: memoryview | None = self._raw.get(key, db=self._databases[database])
+        return value
+
+    def put(self, database: str, key: bytes, value: bytes | memoryview) -> None:
+        """Insert or replace."""
+        self._raw.put(key, value, db=self._databases[database])
+
+    def delete(self, database: str, key: bytes) -> bool:
+        """Remove a key; False where it did not exist."""
+        return bool(self._raw.delete(key, db=self._databases[database]))
+
+    def scan(self, database: str, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, memoryview]]:
+        """Walk the keys with a prefix in byte order, from `start` where given. Do not write while walking."""
+        if database not in self._databases:
+            return
+        with self._raw.cursor(db=self._databases[database]) as cursor:
+            found = cursor.set_range(start if start is not None else prefix)
+            while found:
+                key = bytes(cursor.key())
+                if not key.startswith(prefix):
+                    return
+                yield key, cursor.value()
+                found = cursor.next()
+
+    def floor(self, database: str, prefix: bytes, key: bytes) -> bytes | None:
+        """Return the greatest key with the prefix that is not above `key`."""
+        if database not in self._databases:
+            return None
+        with self._raw.cursor(db=self._databases[database]) as cursor:
+            if cursor.set_range(key):
+                if bytes(cursor.key()) == key:
+                    return key
+                found = cursor.prev()
+            else:
+                found = cursor.last()
+            candidate = bytes(cursor.key()) if found else b""
+        return candidate if candidate.startswith(prefix) and found else None
+
+
+class Environment:
+    """One open store. Open a path once a process: LMDB's locks break otherwise."""
+
+    def __init__(self, directory: Path, config: StoreConfig, *, readonly: bool = False) -> None:
+        self.path = directory / FILE_NAME
+        self._config = config
+        self._write_lock = threading.Lock()
+        self._readers = 0
+        self._quiet = threading.Condition()
+        with self._translated():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._env = lmdb.open(
+                str(self.path),
+                subdir=False,
+                readonly=readonly,
+                map_size=config.map_bytes if not readonly else 0,
+                max_dbs=16,
+                max_readers=512,
+                sync=config.sync,
+                metasync=config.sync,
+                mode=0o600,
+                lock=True,
+            )
+        self._databases: dict[str, lmdb._Database] = {}
+        try:
+            self._prepare(readonly=readonly)
+        except BaseException:
+            self._env.close()
+            raise
+
+    def close(self) -> None:
+        """Close; no transaction may be open."""
+        self._env.close()
+
+    def __enter__(self) -> Environment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a snapshot. Keep it short: a pinned snapshot makes the file grow."""
+        with self._quiet:
+            self._readers += 1
+        try:
+            with self._translated(), self._begin_read() as raw:
+                yield Transaction(raw, self._databases)
+        finally:
+            with self._quiet:
+                self._readers -= 1
+                self._quiet.notify_all()
+
+    def write(self, action: Callable[[Transaction], T]) -> T:
+        """Run `action` in a transaction and commit; on any error nothing of it is kept.
+
+        The action may run again after the map has grown, so it changes nothing but the store.
+        """
+        with self._write_lock, self._translated():
+            while True:
+                try:
+                    with self._env.begin(write=True, buffers=True) as raw:
+                        return action(Transaction(raw, self._databases))
+                except lmdb.MapFullError:
+                    self._grow()
+                except lmdb.MapResizedError:
+                    self._resize(0)
+
+    def size_bytes(self) -> int:
+        """Bytes of the file that hold pages in use."""
+        with self._translated():
+            return (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]  # type: ignore[no-any-return]
+
+    # Internals.
+
+    def _prepare(self, *, readonly: bool) -> None:
+        with self._translated():
+            self._env.reader_check()
+            for name in DATABASES:
+                try:
+                    self._databases[name] = self._env.open_db(name.encode(), create=not readonly)
+                except lmdb.NotFoundError:
+                    continue  # a store whose first write has not happened reads as empty
+        with self.read() as transaction:
+            stored = transaction.get("meta", _SCHEMA_KEY)
+            version = int.from_bytes(stored, "big") if stored is not None else None
+        if version is None and not readonly:
+            self.write(lambda transaction: transaction.put("meta", _SCHEMA_KEY, SCHEMA.to_bytes(4, "big")))
+        elif version is not None and version != SCHEMA:
+            raise ConfigError(
+                Code.STORE_SCHEMA,
+                f"{self.path} has schema {version}, this release reads {SCHEMA}: use the release that wrote it, "
+                "or another --data-dir",
+            )
+
+    def _begin_read(self) -> lmdb.Transaction:
+        try:
+            return self._env.begin(buffers=True)
+        except lmdb.MapResizedError:
+            self._resize(0, readers=1)
+            return self._env.begin(buffers=True)
+
+    def _grow(self) -> None:
+        size = self._env.info()["map_size"]
+        limit = self._config.max_map_gb << 30
+        if size >= limit:
+            raise StoreFull(
+                Code.STORE_FULL,
+                f"{self.path} reached its limit of {self._config.max_map_gb} GB; nothing of this write was kept. "
+                "Raise store.max_map_gb or delete runs",
+            )
+        self._resize(min(size * 2, limit))
+
+    def _resize(self, size: int, readers: int = 0) -> None:
+        """Set the map's size (0: as another process left it) once no transaction but the caller's is open."""
+        with self._quiet:
+            self._quiet.wait_for(lambda: self._readers <= readers)
+            self._env.set_mapsize(size)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except AtlasError:
+            raise
+        except (lmdb.Error, OSError) as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: Exception) -> AtlasError:
+        text = str(error)
+        full = isinstance(error, lmdb.DiskError) or getattr(error, "errno", None) in _FULL_ERRNOS
+        if full or any(message in text for message in ("No space left", "File too large", "Disk quota")):
+            return StoreFull(
+                Code.STORE_FULL, f"no room on the disk for {self.path}; nothing of this write was kept: make room, retry"
+            )
+        if isinstance(error, (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError)):
+            return StoreCorrupt(Code.STORE_CORRUPT, f"{self.path} is damaged ({text}): restore a copy of it")
+        if isinstance(error, lmdb.VersionMismatchError):
+            return ConfigError(Code.STORE_SCHEMA, f"{self.path} was written by another LMDB format ({text})")
+        return ConfigError(Code.STORE_UNUSABLE, f"{self.path} cannot be used: {text}")
