@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from adapters.barfile.layout import Layout
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 4_096  # So few that their cells stay in the cache.
 
 
 class Fault(NamedTuple):

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 Bools: TypeAlias = NDArray[np.bool_]
 Chance: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 NotNegative: TypeAlias = Annotated[float, Meta(ge=0)]
-Step: TypeAlias = Annotated[Decimal, Meta(gt=0)]
 
 BLOCK = 8_192
 """Calendar bars walked at a time, always whole blocks: a shorter run is then a prefix of a longer one."""
@@ -102,8 +101,8 @@ class MarketModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     start_price: Annotated[float, Meta(gt=0)] = 30_000.0
-    tick_size: Step = Decimal("0.01")
-    lot_size: Step = Decimal("0.0001")
+    tick_size: Decimal = Decimal("0.01")
+    lot_size: Decimal = Decimal("0.0001")
     regimes: Annotated[tuple[Regime, ...], Meta(min_length=1)] = (
         Regime(annual_drift=0.05, annual_volatility=0.35),  # calm
         Regime(annual_drift=3.0, annual_volatility=0.5),  # rising
@@ -128,6 +127,8 @@ class MarketModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outage_bars: Annotated[float, Meta(ge=1, le=10_000)] = 10.0
 
     def __post_init__(self) -> None:
+        if not all(step.is_finite() and step > 0 for step in (self.tick_size, self.lot_size)):
+            raise ValueError("`tick_size` and `lot_size` must be above 0")
         size = len(self.regimes)
         if [len(row) for row in self.daily_switching] != [size] * size:
             raise ValueError(f"`daily_switching` must be {size} rows of {size} chances, one per regime")
@@ -230,7 +231,7 @@ def walk(state: State, pace: Pace, draws: Draws, reopens: Bools) -> tuple[State,
     rounded; (n,), whether the bar was recorded. low <= open, close <= high holds without repair, rounded too:
     `moved` and rint are monotone, and sqrt(x * x + y) >= |x|.
     Source: the maximum of a Brownian bridge, Glasserman, Monte Carlo Methods in Financial Engineering (2003),
-    6.4, where -log of a uniform draw is our exponential one. High and low are each exact, not their joint law.
+    6.4, where -log of a uniform draw is our exponential one. High and low are each exact, jointly not.
     """
 
     def moved(price: float, log_return: float) -> float:

@@ -1,0 +1,1 @@
+"""Feeds into the store."""

@@ -6,10 +6,11 @@ either a whole file's rows are in, or none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.core.errors import Code, InvalidRequest, NotFound
 from daemon.core.market import SYMBOL_PATTERN, VENUE_PATTERN, Bars, Instrument, Timeframe, TsNs
@@ -17,6 +18,9 @@ from daemon.store import codec, keys
 from daemon.store.keys import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from daemon.core.market import Int64s
     from daemon.store.env import Environment, Transaction
 
 _INSTRUMENT_COUNT = b"instruments"
@@ -143,7 +147,22 @@ class BarStore:
             if number is None:
                 return _concatenate([])
             prefix = keys.series(number, Stream.BARS, timeframe.ns)
-            return _cut(_concatenate([part for _, part in _chunks(transaction, prefix, start_ns, stop_ns)]), start_ns, stop_ns)
+            bars = _concatenate([Bars(*part) for _, part in _chunks(transaction, prefix, start_ns, stop_ns)])
+            return bars.rows(*_slice(bars.start_ns, start_ns, stop_ns))
+
+    def holds(
+        self, instrument: Instrument, timeframe: Timeframe, start_ns: TsNs | None, stop_ns: TsNs | None
+    ) -> bool:
+        """Tell whether any bar starts in [start_ns, stop_ns), decoding no more than times."""
+        with self._env.read() as transaction:
+            number = self._number(transaction, instrument)
+            if number is None:
+                return False
+            prefix = keys.series(number, Stream.BARS, timeframe.ns)
+            return any(
+                _slice(times, start_ns, stop_ns) != (0, 0)
+                for _, (times,) in _chunks(transaction, prefix, start_ns, stop_ns, wanted=[0])
+            )
 
     # Writing.
 
@@ -161,7 +180,7 @@ class BarStore:
         prefix = keys.series(number, Stream.BARS, timeframe.ns)
         first_ns, last_ns = int(bars.start_ns[0]), int(bars.start_ns[-1])
         touched = list(_chunks(transaction, prefix, first_ns, last_ns + 1))
-        stored = _concatenate([part for _, part in touched])
+        stored = _concatenate([Bars(*part) for _, part in touched])
         overlaps, at = _places(stored.start_ns, bars.start_ns)
         same = np.ones(len(at), dtype=bool)
         for mine, theirs in zip(bars[1:], stored[1:], strict=True):
@@ -225,19 +244,21 @@ class BarStore:
 
 
 def _chunks(
-    transaction: Transaction, prefix: bytes, start_ns: TsNs | None, stop_ns: TsNs | None
-) -> list[tuple[bytes, Bars]]:
+    transaction: Transaction,
+    prefix: bytes,
+    start_ns: TsNs | None,
+    stop_ns: TsNs | None,
+    wanted: Sequence[int] | None = None,
+) -> Iterator[tuple[bytes, list[NDArray[Any]]]]:
     """Decode the chunks that may hold rows of [start_ns, stop_ns); the edges are not cut.
 
     The last chunk before the range comes along even where it ends earlier: new rows join it while it has room.
     """
     start = None if start_ns is None else transaction.floor("chunks", prefix, keys.chunk(prefix, start_ns))
-    found = []
     for key, value in transaction.scan("chunks", prefix, start):
         if stop_ns is not None and keys.chunk_time(key) >= stop_ns:
-            break
-        found.append((key, Bars(*codec.decode(value))))
-    return found
+            return
+        yield key, codec.decode(value, wanted)
 
 
 def _concatenate(parts: list[Bars]) -> Bars:
@@ -248,13 +269,14 @@ def _concatenate(parts: list[Bars]) -> Bars:
     return Bars(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _cut(bars: Bars, start_ns: TsNs | None, stop_ns: TsNs | None) -> Bars:
-    start = 0 if start_ns is None else int(np.searchsorted(bars.start_ns, start_ns))
-    stop = bars.size if stop_ns is None else int(np.searchsorted(bars.start_ns, stop_ns))
-    return bars.rows(start, stop)
+def _slice(times: Int64s, start_ns: TsNs | None, stop_ns: TsNs | None) -> tuple[int, int]:
+    """Places of the times in [start_ns, stop_ns); (0, 0) where there are none."""
+    start = 0 if start_ns is None else int(np.searchsorted(times, start_ns))
+    stop = times.size if stop_ns is None else int(np.searchsorted(times, stop_ns))
+    return (start, stop) if start < stop else (0, 0)
 
 
-def _places(stored: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _places(stored: Int64s, new: Int64s) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """Return which of the new times are stored, as a mask, and where."""
     at = np.searchsorted(stored, new)
     found = at < stored.size

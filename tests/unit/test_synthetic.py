@@ -117,7 +117,7 @@ def test_high_and_low_enclose_open_and_close_and_nothing_is_negative(model):
 
 def test_columns_are_int64_and_contiguous_float64_of_the_asked_length():
     bars = some_bars(OUTAGES, bars=12_345)
-    assert len(bars) == 12_345
+    assert bars.size == 12_345
     assert [column.dtype for column in bars] == [np.int64] + [np.float64] * 5
     assert all(column.shape == (12_345,) and column.flags.c_contiguous for column in bars)
 
@@ -193,6 +193,13 @@ def test_gaps_happen_at_session_opens_only(timeframe):
     new_day = np.diff(bars.start_ns // NS_PER_DAY) > 0
     jumped = bars.open[1:] != bars.close[:-1]
     assert np.array_equal(jumped, new_day)
+
+
+def test_a_market_that_stands_still_moves_only_where_an_outage_ends_in_a_gap():
+    still = changed(GAUSSIAN, regimes=(Regime(0.0, 0.0),), gap_chance=1.0, outage_chance=0.01)
+    bars = some_bars(still, bars=10_000)
+    assert np.array_equal(bars.high, bars.low)
+    assert np.array_equal(np.diff(bars.open) != 0, np.diff(bars.start_ns) > Timeframe.MIN_1.ns)
 
 
 def test_gaps_have_the_asked_chance_and_size():
@@ -280,9 +287,12 @@ def test_regimes_alternate_and_stay_as_long_as_asked():
         regimes=(Regime(0.0, 0.1), Regime(0.0, 2.0)),
         daily_switching=((0.0, 0.2), (0.6, 0.0)),
     )
-    bars = some_bars(model, bars=200_000, timeframe=Timeframe.MIN_15)
-    days = log_returns(bars)[: 96 * 2_000].reshape(2_000, 96).std(axis=1) * np.sqrt(365 * 96)
-    assert 0.65 < np.mean(days < 0.5) < 0.8  # calm 3/4 of the time, less the days that see both
+    bars = some_bars(model, bars=600_000, timeframe=Timeframe.MIN_5)
+    two_hours = log_returns(bars).reshape(-1, 24).std(axis=1) * np.sqrt(365 * 288)
+    calm = two_hours < 0.4
+    assert 0.70 < calm.mean() < 0.78  # 0.6 / (0.2 + 0.6), less the windows that see both
+    entered = np.count_nonzero(np.diff(calm.astype(int)) > 0)
+    assert 4.3 < calm.sum() / 12 / entered < 5.7  # 1 / 0.2 days
 
 
 def test_reversion_keeps_a_century_near_its_start_price():
@@ -317,6 +327,7 @@ def test_a_model_survives_json():
     [
         ({"volatility": 1}, "volatility"),
         ({"tick_size": "0"}, "tick_size"),
+        ({"lot_size": "NaN"}, "lot_size"),
         ({"tail_degrees": 2.0}, "tail_degrees"),
         ({"daily_switching": [[0.0]]}, "4 rows of 4"),
         ({"regimes": [{"annual_drift": 0, "annual_volatility": 1}], "daily_switching": [[0.5]]}, "diagonal"),

@@ -1,0 +1,138 @@
+"""Bars from a file into the store: checked whole, sorted, laid over what is there in one transaction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from daemon.core.errors import Code, Conflict, SourceDataInvalid
+from daemon.core.market import NS_PER_SECOND, Bars, BarTable, Instrument, Timeframe, TsNs
+from daemon.engine.checks import check
+
+if TYPE_CHECKING:
+    from daemon.core.market import Int64s
+    from daemon.store.bars import BarStore, Overlay
+    from daemon.store.env import Environment, Transaction
+
+# Daily bars of a zone with daylight saving are 23 hours apart once a year.
+_LEAST_SPACING: Final = 0.9
+
+
+class ImportReport(msgspec.Struct, frozen=True):
+    """What an import did. Rows of the file are added, stored already, replacing, or repeats inside the file."""
+
+    instrument: str
+    timeframe: str
+    rows: int
+    added: int
+    unchanged: int
+    replaced: int
+    repeated: int
+    first_ns: TsNs
+    last_ns: TsNs
+    notes: list[str]
+
+
+def import_bars(
+    env: Environment,
+    store: BarStore,
+    table: BarTable,
+    instrument: Instrument,
+    timeframe: Timeframe,
+    source: str,
+    *,
+    replace: bool = False,
+) -> ImportReport:
+    """Check and store a file's bars.
+
+    table: as an adapter read it; at least one row. source: the file's name, for messages.
+    SourceDataInvalid BARS_INVALID for rows that are no bars or do not fit the timeframe, Conflict BARS_CONFLICT for
+    rows that differ from stored ones unless `replace`. On any error nothing of the file is stored.
+    """
+    _check_rows(table, source)
+    notes = list(table.notes)
+    bars, lines = table.bars, table.lines
+    if (np.diff(bars.start_ns) < 0).any():
+        order = np.argsort(bars.start_ns, kind="stable")
+        bars, lines = Bars(*(column[order] for column in bars)), lines[order]
+        notes.append("rows were not in order of time: sorted")
+    bars, repeated = _without_repeats(bars, lines, source)
+    if repeated:
+        notes.append(f"{repeated} rows repeated the row before with the same time and values: dropped")
+    _check_spacing(bars, timeframe, source)
+
+    def merge(transaction: Transaction) -> Overlay:
+        overlay = store.merge(transaction, instrument, timeframe, bars, replace=replace)
+        if overlay.first_difference_ns is not None and not replace:
+            raise Conflict(
+                Code.BARS_CONFLICT,
+                f"{source}: {overlay.replaced} rows differ from stored bars of {instrument.key} {timeframe}, first at "
+                f"{_iso(overlay.first_difference_ns)}; nothing was stored. --replace takes the file's",
+                {"rows": overlay.replaced, "first": _iso(overlay.first_difference_ns)},
+            )
+        return overlay
+
+    overlay = env.write(merge)
+    return ImportReport(
+        instrument=instrument.key,
+        timeframe=timeframe,
+        rows=table.bars.size,
+        added=overlay.added,
+        unchanged=overlay.unchanged,
+        replaced=overlay.replaced,
+        repeated=repeated,
+        first_ns=int(bars.start_ns[0]),
+        last_ns=int(bars.start_ns[-1]),
+        notes=notes,
+    )
+
+
+def _check_rows(table: BarTable, source: str) -> None:
+    violation = check(table.bars)
+    if violation is None:
+        return
+    line = int(table.lines[violation.row])
+    value = float(getattr(table.bars, violation.field)[violation.row])
+    raise SourceDataInvalid(
+        Code.BARS_INVALID,
+        f"{source} line {line}: {violation.field} {value:g} {violation.rule}; nothing was stored: correct or remove the row",
+        {"file": source, "line": line, "field": violation.field},
+    )
+
+
+def _without_repeats(bars: Bars, lines: Int64s, source: str) -> tuple[Bars, int]:
+    """Drop rows that repeat the one before; refuse two different rows for one time."""
+    again = np.flatnonzero(np.diff(bars.start_ns) == 0) + 1
+    if again.size == 0:
+        return bars, 0
+    for row in again:
+        if any(column[row] != column[row - 1] for column in bars):
+            first, second = sorted((int(lines[row - 1]), int(lines[row])))
+            raise SourceDataInvalid(
+                Code.BARS_INVALID,
+                f"{source} lines {first} and {second}: two different bars for {_iso(int(bars.start_ns[row]))}; "
+                "nothing was stored: keep one of them",
+                {"file": source, "line": second, "field": "timestamp"},
+            )
+    return Bars(*(np.delete(column, again) for column in bars)), len(again)
+
+
+def _check_spacing(bars: Bars, timeframe: Timeframe, source: str) -> None:
+    if bars.size < 2:  # noqa: PLR2004 - one bar has no neighbour
+        return
+    steps = np.diff(bars.start_ns)
+    row = int(np.argmin(steps))
+    if steps[row] < _LEAST_SPACING * timeframe.ns:
+        raise SourceDataInvalid(
+            Code.BARS_INVALID,
+            f"{source}: bars {steps[row] / NS_PER_SECOND:g} s apart at {_iso(int(bars.start_ns[row]))} are no {timeframe} "
+            "bars; nothing was stored: give the file's own --timeframe",
+            {"file": source, "field": "timestamp"},
+        )
+
+
+def _iso(time_ns: TsNs) -> str:
+    return datetime.fromtimestamp(time_ns / NS_PER_SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

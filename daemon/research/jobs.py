@@ -1,0 +1,114 @@
+"""One job from bars to stored rows: what a worker does, be it a thread or a process.
+
+This is where numba and TA-Lib are loaded, so only workers import this module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from daemon.core.errors import Code, NotFound
+from daemon.engine import conditions, probe
+from daemon.engine.columns import ATR
+from daemon.engine.indicators import IndicatorColumns
+from daemon.engine.program import Program, compile_strategies
+from daemon.research.selection import Selection, select
+from daemon.store.keys import ResultKind
+from daemon.store.results import CombinationTotals, JobIndex, Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daemon.core.market import Bars
+    from daemon.core.strategy import Strategy
+    from daemon.research.plans import ProbeJob
+    from daemon.research.strategies import RuleBook
+    from daemon.store.bars import BarStore
+
+
+class JobRunner:
+    """Runs jobs against one store and one rule book; safe to use from several threads."""
+
+    def __init__(self, bars: BarStore, book: RuleBook) -> None:
+        self._bars = bars
+        self._book = book
+        self._programs: dict[tuple[int, ...], Program] = {}
+
+    def run(
+        self, job: ProbeJob, progress: Callable[[int], None], checkpoint: Callable[[], None]
+    ) -> JobIndex:
+        """Probe one series and spool the rows.
+
+        progress: told how many combinations are done. checkpoint: called often; what it raises ends the job.
+        NotFound NO_BARS where the bars went away since the plan.
+        """
+        selection = select(self._bars, job)
+        bars = selection.bars
+        if bars.size == 0:
+            raise NotFound(Code.NO_BARS, f"{job.instrument.key} {job.timeframe}: no bars in the dates asked for")
+        ids = tuple(dict.fromkeys(strategy_id for strategy_id, _ in job.combinations))
+        strategies = [self._book.get(strategy_id) for strategy_id in ids]
+        program = self._program(ids, strategies)
+        columns = IndicatorColumns(bars)
+        signals = conditions.signals(program, columns, checkpoint)
+        atr = np.asarray(columns[ATR])
+        del columns  # the largest part of a long series' memory
+        place = {strategy_id: row for row, strategy_id in enumerate(ids)}
+        pairs = [(place[strategy_id], job.risk_profiles[profile]) for strategy_id, profile in job.combinations]
+        with Spool(Path(job.spool)) as spool:
+            summaries = []
+            combinations = probe.combine(strategies, pairs)
+            for batch in probe.run(bars, atr, signals, program.strategy_signals, combinations):
+                checkpoint()
+                _spool_batch(spool, batch, bars, persist_trades=job.persist_trades)
+                summaries.append(batch.summary)
+                progress(batch.first + batch.summary.trades.size)
+            return _index(job, selection, summaries, spool)
+
+    def _program(self, ids: tuple[int, ...], strategies: list[Strategy]) -> Program:
+        if ids not in self._programs:
+            self._programs[ids] = compile_strategies(strategies)
+        return self._programs[ids]
+
+
+def _spool_batch(spool: Spool, batch: probe.Batch, bars: Bars, *, persist_trades: bool) -> None:
+    """Write a batch's rows; combinations count from the job's first."""
+    count = batch.summary.trades.size
+    stop = batch.first + count
+    numbers = np.arange(batch.first, stop, dtype=np.int32)
+    if batch.groups.side.size:
+        combination = np.repeat(numbers, batch.summary.groups)
+        spool.add(ResultKind.GROUPS, batch.first, stop, [combination, *batch.groups])
+    trades = batch.trades
+    if persist_trades and trades.side.size:
+        combination = np.repeat(numbers, batch.summary.trades)
+        times = bars.start_ns[trades.entry_index], bars.start_ns[trades.exit_index]
+        spool.add(ResultKind.TRADES, batch.first, stop, [combination, *times, *trades[2:]])
+
+
+def _index(
+    job: ProbeJob, selection: Selection, summaries: list[probe.Summary], spool: Spool
+) -> JobIndex:
+    start_ns, end_ns = job.period
+    bars = selection.bars
+    totals = probe.Summary(*(np.concatenate(columns) for columns in zip(*summaries, strict=True)))
+    return JobIndex(
+        instrument=job.instrument.key,
+        symbol=job.instrument.symbol,
+        timeframe=job.timeframe,
+        source=job.source,
+        bars=bars.size,
+        bars_digest=selection.digest(),
+        period_start_ns=int(bars.start_ns[0]) if start_ns is None else start_ns,
+        period_end_ns=int(bars.start_ns[-1]) if end_ns is None else end_ns,
+        partial_buckets=list(selection.partial_buckets),
+        totals=CombinationTotals(
+            strategy_id=[strategy_id for strategy_id, _ in job.combinations],
+            risk_profile=[profile for _, profile in job.combinations],
+            **{name: column.tolist() for name, column in totals._asdict().items()},
+        ),
+        parts=spool.parts,
+    )

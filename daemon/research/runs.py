@@ -1,0 +1,427 @@
+"""Runs: submitted, worked off job by job, stored job by job, resumed, cancelled, deleted.
+
+A job's rows, its index and the run's new state are one transaction, so a run that is killed at any moment continues
+from its last whole job. The same run id again means "go on": what is stored is skipped, new combinations are added,
+and anything that would mix unlike results is a conflict.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import msgspec
+
+from daemon.core.errors import AtlasError, Code, Conflict, JobFailed, NotFound
+from daemon.core.market import Timeframe, TsNs
+from daemon.core.strategy import RiskProfile
+from daemon.research.plans import Plan, ProbeJob, ProbeRequest, Target, date_range, plan
+from daemon.research.selection import select
+from daemon.research.strategies import digest
+from daemon.store import documents, results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
+
+    from daemon.research.executors import Executor
+    from daemon.research.strategies import RuleBook
+    from daemon.store.bars import BarStore
+    from daemon.store.env import Environment, Transaction
+    from daemon.store.results import JobIndex
+
+_log = logging.getLogger(__name__)
+
+KIND: Final = "run"
+SPOOL_FOLDER: Final = "spool"
+
+Status: TypeAlias = Literal["queued", "running", "completed", "failed", "cancelled"]
+ACTIVE: Final = ("queued", "running")
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a run did not complete."""
+
+    code: str
+    message: str
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as it is stored. Totals count everything stored under the id, earlier sessions included."""
+
+    run_id: str
+    status: Status
+    created_ns: TsNs
+    finished_ns: TsNs | None = None
+    start_date: str | None
+    end_date: str | None
+    persist_trades: bool
+    symbols: list[str]
+    timeframes: list[str]
+    risk_profiles: dict[str, RiskProfile]
+    rules: dict[int, str]
+    total_combinations: int
+    completed_combinations: int = 0
+    total_trades: int = 0
+    total_result_records: int = 0
+    elapsed_seconds: float = 0.0
+    error: Failure | None = None
+
+
+class RunView(msgspec.Struct, frozen=True):
+    """A run with its progress at this moment. seconds_left: None until there is something to judge by."""
+
+    run: Run
+    completed: int
+    elapsed_seconds: float
+    seconds_left: float | None
+
+
+class _Active:
+    """A run in this process; its lock guards every field."""
+
+    def __init__(self, run: Run, plan_: Plan) -> None:
+        self.run = run
+        self.plan = plan_
+        self.cancelled = threading.Event()
+        self.finished = threading.Event()
+        self.lock = threading.Lock()
+        self.started_s = time.monotonic()
+        self.already_done = run.completed_combinations
+        self.in_jobs: dict[int, int] = {}
+        self.jobs_left = 0
+        self.elapsed_before = run.elapsed_seconds
+
+    def view(self) -> RunView:
+        with self.lock:
+            completed = self.run.completed_combinations + sum(self.in_jobs.values())
+            elapsed = time.monotonic() - self.started_s
+            fresh = completed - self.already_done
+            left = elapsed / fresh * (self.run.total_combinations - completed) if fresh else None
+            return RunView(self.run, completed, elapsed + self.elapsed_before, left)
+
+
+class Runs:
+    """All runs of one store. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        env: Environment,
+        bars: BarStore,
+        book: RuleBook,
+        profiles: Mapping[str, RiskProfile],
+        executor: Executor,
+        *,
+        now_ns: Callable[[], TsNs] = time.time_ns,
+    ) -> None:
+        self._env = env
+        self._bars = bars
+        self._book = book
+        self._profiles = profiles
+        self._executor = executor
+        self._now_ns = now_ns
+        self._active: dict[str, _Active] = {}
+        self._lock = threading.Lock()
+        self._spool = env.path.parent / SPOOL_FOLDER
+        self._recover()
+
+    # Commands.
+
+    def submit(self, request: ProbeRequest) -> tuple[Run, int]:
+        """Check, store and start a run; return it with the estimated seconds.
+
+        InvalidRequest or NotFound as `plans.plan` says; Conflict RUN_ACTIVE while the id is running, RUN_CONFLICT
+        where the id is stored with other rules, dates, scales or bars.
+        """
+        plan_ = plan(request, self._bars, self._book, self._profiles)
+        with self._lock:
+            if plan_.run_id in self._active:
+                raise Conflict(Code.RUN_ACTIVE, f"run {plan_.run_id} is running: wait for it or cancel it")
+            with self._env.read() as transaction:
+                stored = documents.get(transaction, KIND, plan_.run_id, Run)
+                indexes = [job.index for job in results.jobs(transaction, plan_.run_id)]
+            if stored is not None:
+                self._check_same(stored, plan_, indexes)
+            run = self._queued(plan_, stored, indexes)
+            self._env.write(lambda transaction: documents.put(transaction, KIND, run.run_id, run))
+            active = _Active(run, plan_)
+            self._active[run.run_id] = active
+        jobs = self._jobs(plan_, indexes)
+        active.jobs_left = len(jobs)
+        if not jobs:
+            self._finish(active)
+        for number, job in enumerate(jobs):
+            self._start(active, number, job)
+        return run, plan_.estimated_seconds(self._executor.workers)
+
+    def cancel(self, run_id: str) -> Run:
+        """Stop an active run and wait for it; Conflict RUN_FINISHED where it is none, NotFound where unknown."""
+        with self._lock:
+            active = self._active.get(run_id)
+        if active is None:
+            run = self.get(run_id).run
+            raise Conflict(Code.RUN_FINISHED, f"run {run_id} is {run.status}: there is nothing to cancel")
+        active.cancelled.set()
+        active.finished.wait()
+        return self.get(run_id).run
+
+    def delete(self, run_id: str) -> Run:
+        """Remove a finished run and its results; Conflict RUN_ACTIVE while it runs."""
+        with self._lock:
+            if run_id in self._active:
+                raise Conflict(Code.RUN_ACTIVE, f"run {run_id} is running: cancel it first")
+            run = self.get(run_id).run
+
+            def remove(transaction: Transaction) -> None:
+                results.delete_run(transaction, run_id)
+                documents.delete(transaction, KIND, run_id)
+
+            self._env.write(remove)
+        return run
+
+    def wait(self, run_id: str, timeout_s: float | None = None) -> bool:
+        """Wait until a run is no longer active; False where the time ran out first."""
+        with self._lock:
+            active = self._active.get(run_id)
+        return active is None or active.finished.wait(timeout_s)
+
+    def close(self) -> None:
+        """Stop the executor; runs that were active are stored as failed, INTERRUPTED, and can be resumed."""
+        self._executor.close()
+        for active in list(self._active.values()):
+            active.finished.wait()
+
+    # Questions.
+
+    def get(self, run_id: str) -> RunView:
+        """Return a run; NotFound RUN_NOT_FOUND."""
+        active = self._active.get(run_id)
+        if active is not None:
+            return active.view()
+        with self._env.read() as transaction:
+            return stored_run(transaction, run_id)
+
+    def list(self) -> list[RunView]:
+        """Return all runs, the newest first."""
+        with self._env.read() as transaction:
+            views = stored_runs(transaction)
+        active = self._active
+        return [active[view.run.run_id].view() if view.run.run_id in active else view for view in views]
+
+    # Internals.
+
+    def _queued(self, plan_: Plan, stored: Run | None, indexes: list[JobIndex]) -> Run:
+        """Describe the run as it begins: what an earlier session stored, and what is to come."""
+        done = {
+            (index.instrument, index.timeframe, *pair)
+            for index in indexes
+            for pair in zip(index.totals.strategy_id, index.totals.risk_profile, strict=True)
+        }
+        wanted = {
+            (target.instrument.key, str(target.timeframe), strategy_id, profile)
+            for target in plan_.targets
+            for strategy_id in plan_.strategy_ids
+            for profile in plan_.risk_profiles
+        }
+        rules = {each: digest(self._book.get(each)) for each in plan_.strategy_ids}
+        return Run(
+            run_id=plan_.run_id,
+            status="queued",
+            created_ns=stored.created_ns if stored else self._now_ns(),
+            start_date=plan_.start_date,
+            end_date=plan_.end_date,
+            persist_trades=plan_.persist_trades,
+            symbols=sorted({target.instrument.key for target in plan_.targets} | set(stored.symbols if stored else ())),
+            timeframes=sorted(
+                {str(target.timeframe) for target in plan_.targets} | set(stored.timeframes if stored else ()),
+                key=lambda name: Timeframe(name).ns,
+            ),
+            risk_profiles={**(stored.risk_profiles if stored else {}), **plan_.risk_profiles},
+            rules={**(stored.rules if stored else {}), **rules},
+            total_combinations=len(done | wanted),
+            completed_combinations=len(done),
+            total_trades=sum(sum(index.totals.trades) for index in indexes),
+            total_result_records=sum(sum(index.totals.groups) for index in indexes),
+            elapsed_seconds=stored.elapsed_seconds if stored else 0.0,
+        )
+
+    def _check_same(self, stored: Run, plan_: Plan, indexes: list[JobIndex]) -> None:
+        """Refuse to add unlike results to a stored run; the message names the field."""
+        differing: str | None = None
+        if stored.start_date != plan_.start_date:
+            differing = f"start_date (stored {stored.start_date}, asked {plan_.start_date})"
+        elif stored.end_date != plan_.end_date:
+            differing = f"end_date (stored {stored.end_date}, asked {plan_.end_date})"
+        elif stored.persist_trades != plan_.persist_trades:
+            differing = f"persist_trades (stored {stored.persist_trades}, asked {plan_.persist_trades})"
+        for name, profile in plan_.risk_profiles.items():
+            if stored.risk_profiles.get(name, profile) != profile:
+                differing = differing or f"risk_profiles ({name} has other scales now)"
+        for strategy_id in plan_.strategy_ids:
+            if stored.rules.get(strategy_id, now := digest(self._book.get(strategy_id))) != now:
+                differing = differing or f"strategy_ids (strategy {strategy_id} has other rules now)"
+        differing = differing or self._changed_bars(plan_, indexes)
+        if differing is not None:
+            field = differing.partition(" ")[0]
+            raise Conflict(
+                Code.RUN_CONFLICT,
+                f"run {stored.run_id} is stored with another {differing}: use another run id, or delete the run",
+                {"field": field, "run_id": stored.run_id},
+            )
+
+    def _changed_bars(self, plan_: Plan, indexes: list[JobIndex]) -> str | None:
+        by_series = {(index.instrument, index.timeframe): index for index in indexes}
+        for target in plan_.targets:
+            index = by_series.get((target.instrument.key, target.timeframe))
+            if index is None:
+                continue
+            selection = select(self._bars, self._job(plan_, target, []))
+            if selection.digest() != index.bars_digest:
+                return f"bars ({target.instrument.key} {target.timeframe} changed since)"
+        return None
+
+    def _jobs(self, plan_: Plan, indexes: list[JobIndex]) -> list[ProbeJob]:
+        """List what is left to do."""
+        done: dict[tuple[str, str], set[tuple[int, str]]] = {}
+        for index in indexes:
+            pairs = zip(index.totals.strategy_id, index.totals.risk_profile, strict=True)
+            done.setdefault((index.instrument, index.timeframe), set()).update(pairs)
+        jobs = []
+        for target in plan_.targets:
+            finished = done.get((target.instrument.key, target.timeframe), set())
+            pairs = [(each, name) for each in plan_.strategy_ids for name in plan_.risk_profiles]
+            left = [pair for pair in pairs if pair not in finished]
+            if left:
+                jobs.append(self._job(plan_, target, left))
+        return jobs
+
+    def _job(self, plan_: Plan, target: Target, combinations: list[tuple[int, str]]) -> ProbeJob:
+        start_ns, _ = date_range(plan_.start_date, None)
+        end_ns, _ = date_range(plan_.end_date, None)
+        name = f"{plan_.run_id}-{target.instrument.venue}-{target.instrument.symbol}-{target.timeframe}"
+        return ProbeJob(
+            run_id=plan_.run_id,
+            instrument=target.instrument,
+            timeframe=target.timeframe,
+            source=target.source,
+            start_ns=plan_.start_ns,
+            stop_ns=plan_.stop_ns,
+            period=(start_ns, end_ns),
+            combinations=combinations,
+            risk_profiles=plan_.risk_profiles,
+            persist_trades=plan_.persist_trades,
+            spool=str(self._spool / (name.replace("/", "%") + ".spool")),
+        )
+
+    def _start(self, active: _Active, number: int, job: ProbeJob) -> None:
+        def progress(done: int) -> None:
+            with active.lock:
+                active.in_jobs[number] = done
+                if active.run.status == "queued":
+                    active.run = msgspec.structs.replace(active.run, status="running")
+
+        def finished(future: Future[JobIndex]) -> None:
+            self._job_done(active, number, job, future)
+
+        self._executor.submit(job, progress, active.cancelled).add_done_callback(finished)
+
+    def _job_done(self, active: _Active, number: int, job: ProbeJob, future: Future[JobIndex]) -> None:
+        """Store a job's outcome. Runs on whatever thread finished the job."""
+        spool = Path(job.spool)
+        try:
+            self._store(active, number, future.result(), spool)
+        except AtlasError as error:
+            self._job_failed(active, number, error)
+        except Exception as error:
+            # The last frame of a worker thread: a defect fails the run instead of vanishing.
+            _log.exception("run %s: %s %s failed", job.run_id, job.instrument.key, job.timeframe)
+            self._job_failed(active, number, JobFailed(Code.INTERNAL, f"{job.instrument.key} {job.timeframe}: {error!r}"))
+        finally:
+            spool.unlink(missing_ok=True)
+            with active.lock:
+                active.jobs_left -= 1
+                last = active.jobs_left == 0
+            if last:
+                self._finish(active)
+
+    def _job_failed(self, active: _Active, number: int, error: AtlasError) -> None:
+        """Mark the run by the first failure; its other jobs go on."""
+        with active.lock:
+            active.in_jobs.pop(number, None)
+            if active.run.status in ACTIVE:
+                status: Status = "cancelled" if error.code is Code.CANCELLED else "failed"
+                failure = Failure(error.code, error.message)
+                active.run = msgspec.structs.replace(active.run, status=status, error=failure)
+
+    def _store(self, active: _Active, number: int, index: JobIndex, spool: Path) -> None:
+        with active.lock:
+            run = active.run
+            updated = msgspec.structs.replace(
+                run,
+                status="running" if run.status == "queued" else run.status,
+                completed_combinations=run.completed_combinations + len(index.totals.trades),
+                total_trades=run.total_trades + sum(index.totals.trades),
+                total_result_records=run.total_result_records + sum(index.totals.groups),
+                elapsed_seconds=active.elapsed_before + time.monotonic() - active.started_s,
+            )
+
+            def commit(transaction: Transaction) -> None:
+                results.put_job(transaction, run.run_id, index, spool)
+                documents.put(transaction, KIND, run.run_id, updated)
+
+            self._env.write(commit)
+            active.in_jobs.pop(number, None)
+            active.run = updated
+
+    def _finish(self, active: _Active) -> None:
+        with active.lock:
+            run = active.run
+            status: Status = "completed" if run.status in ACTIVE else run.status
+            active.run = msgspec.structs.replace(
+                run,
+                status=status,
+                finished_ns=self._now_ns(),
+                elapsed_seconds=active.elapsed_before + time.monotonic() - active.started_s,
+            )
+        try:
+            self._env.write(lambda transaction: documents.put(transaction, KIND, run.run_id, active.run))
+        except AtlasError as error:
+            # Nobody waits on this thread; the run stays "running" on disk and is recovered at the next start.
+            _log.error("run %s ended, but its state could not be stored: %s", run.run_id, error.message)
+        with self._lock:
+            self._active.pop(run.run_id, None)
+        active.finished.set()
+        _log.info("run %s %s: %d combinations", run.run_id, active.run.status, active.run.completed_combinations)
+
+    def _recover(self) -> None:
+        """Runs that a killed process left active have failed; their stored jobs stay."""
+
+        def fail(transaction: Transaction) -> None:
+            for run in [view.run for view in stored_runs(transaction)]:
+                if run.status in ACTIVE:
+                    failure = Failure(
+                        Code.INTERRUPTED, "the process ended while it ran: run the same run id again to resume"
+                    )
+                    failed = msgspec.structs.replace(run, status="failed", error=failure)
+                    documents.put(transaction, KIND, run.run_id, failed)
+
+        self._env.write(fail)
+        for leftover in self._spool.glob("*.spool"):
+            leftover.unlink()
+
+
+def stored_run(transaction: Transaction, run_id: str) -> RunView:
+    """Read a run as it was last stored; NotFound RUN_NOT_FOUND."""
+    run = documents.get(transaction, KIND, run_id, Run)
+    if run is None:
+        raise NotFound(Code.RUN_NOT_FOUND, f"Run {run_id} not found: `atlasd runs` lists what is stored")
+    return RunView(run, run.completed_combinations, run.elapsed_seconds, None)
+
+
+def stored_runs(transaction: Transaction) -> list[RunView]:
+    """Read all runs as they were last stored, the newest first."""
+    found = sorted(documents.scan(transaction, KIND, Run), key=lambda run: run.created_ns, reverse=True)
+    return [RunView(run, run.completed_combinations, run.elapsed_seconds, None) for run in found]

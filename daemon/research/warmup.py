@@ -1,0 +1,51 @@
+"""Make every kernel ready: from the cache where it is there, by compiling once where it is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from daemon.core.market import NS_PER_HOUR, Bars
+from daemon.core.strategy import RiskProfile
+from daemon.engine import bars as engine_bars
+from daemon.engine import conditions, probe
+from daemon.engine.columns import ATR
+from daemon.engine.indicators import IndicatorColumns
+from daemon.engine.jit import KERNELS
+from daemon.engine.program import compile_strategies
+
+if TYPE_CHECKING:
+    from daemon.research.strategies import RuleBook
+
+_BARS = 300
+
+
+class Warmth(NamedTuple):
+    """How many kernels came from the cache, and how many had to be compiled."""
+
+    loaded: int
+    compiled: int
+
+
+def warm_probe(book: RuleBook) -> Warmth:
+    """Run a few bars through everything a probe job uses, derived bars included."""
+    steps = np.arange(_BARS)
+    close = 100 + np.sin(steps / 7.0) * 3 + np.sin(steps / 31.0) * 5
+    bars = Bars(steps * NS_PER_HOUR, close, close + 1, close - 1, close, np.full(_BARS, 1000.0))
+    strategies = list(book)
+    program = compile_strategies(strategies)
+    columns = IndicatorColumns(bars)
+    signals = conditions.signals(program, columns)
+    combinations = probe.combine(strategies, [(place, RiskProfile()) for place in range(len(strategies))])
+    list(probe.run(bars, np.asarray(columns[ATR]), signals, program.strategy_signals, combinations))
+    engine_bars.lengthen(bars, 24 * NS_PER_HOUR)
+    return warmth()
+
+
+def warmth() -> Warmth:
+    """Count what this process loaded and compiled so far."""
+    return Warmth(
+        loaded=sum(sum(kernel.stats.cache_hits.values()) for kernel in KERNELS),
+        compiled=sum(sum(kernel.stats.cache_misses.values()) for kernel in KERNELS),
+    )
