@@ -262,7 +262,7 @@ def _rising(values: Float64s, bars: int, sign: float, out: Truths) -> None:
 def _squeeze(values: Float64s, window: int, guard: int, out: Truths) -> None:
     out[:guard] = 0
     for i in range(guard, values.size):
-        lowest = True
+        lowest = np.abs(values[i]) < np.inf
         for j in range(i, i - window, -1):
             # Written so that a NaN on either side fails.
             if not values[i] <= values[j]:

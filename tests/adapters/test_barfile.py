@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from adapters.barfile import delimited, read, read_bars
 from daemon.core.errors import AtlasError, Code, NotFound, SourceDataInvalid
 from daemon.core.market import NS_PER_DAY, NS_PER_HOUR, NS_PER_SECOND
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "bars"
+REPOSITORY = Path(__file__).parents[2]
+REAL = REPOSITORY.parent / "shared" / "data" / "bars"
 NAMES = ("timestamp", "open", "high", "low", "close", "volume")
 HEADER = ",".join(NAMES) + "\n"
 PRICES = "1.5,2.5,0.5,2,10.25"
@@ -207,7 +210,7 @@ zipped = gzip.compress((HEADER + ROW * 999).encode())
 @pytest.mark.parametrize(
     ("contents", "why"),
     [
-        (os.urandom(8) + b"\0" * 8, "binary, neither CSV nor Parquet"),
+        (b"\x8a\x01" + b"\0" * 8, "binary, neither CSV nor Parquet"),
         (HEADER.encode() + b"\xff\xfe,1,1,1,1,1\n", "line 2: this is not UTF-8 text"),
         ((HEADER + ROW).encode("utf-16"), "UTF-16 text; save it as UTF-8"),
         (zipped[:-20], "the gzip file is cut short"),
@@ -231,12 +234,14 @@ def test_what_is_not_a_bar_file_is_refused_in_one_sentence(tmp_path, contents, w
 
 def test_bytes_that_are_not_utf8_are_found_across_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(read, "PIECE_BYTES", 7)
-    table = f"name,{HEADER}" + "".join(f"{'€' * i},{ROW}" for i in range(9))
-    assert read_bars(saved(tmp_path, table)).bars.size == 9
-    for position in range(9):
-        cut = table.encode().replace("€,".encode(), b"\xe2\x82,", position + 1)
-        error = refusal(read_bars, saved(tmp_path, "\n" * position + "é" + cut.decode("latin-1")))
-        assert error.message.startswith("SPY.csv line")
+    above = f"name,{HEADER}".encode()
+    rows = [f"{'€' * count},{ROW}".encode() for count in range(9)]
+    assert read_bars(saved(tmp_path, above + b"".join(rows))).bars.size == 9
+    for cut in range(9):
+        halved = b"\xe2\x82," + ROW.encode()
+        contents = b"".join([above, *rows[:cut], halved, *rows[cut:]])
+        error = refusal(read_bars, saved(tmp_path, contents))
+        assert error.message == f"SPY.csv line {cut + 2}: this is not UTF-8 text; save the file as UTF-8 CSV"
 
 
 def test_directory_and_pipe_are_refused_without_waiting(tmp_path):
@@ -291,6 +296,11 @@ def test_damaged_text_is_read_or_refused_but_never_breaks(tmp_path_factory, at, 
         assert "not valid CSV" not in error.message  # noqa: PT017 - a line was found
     else:
         assert len(table.lines) == table.bars.size > 0
+
+
+def test_import_does_not_wait_for_pyarrow():
+    probe = "import sys, adapters.barfile; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, check=False).returncode == 0
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the shared market data is not at {REAL}")

@@ -2,7 +2,6 @@
 
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +12,7 @@ from adapters.barfile import read, read_bars
 from daemon.core.errors import AtlasError, Code
 from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "bars"
 NAMES = ("timestamp", "open", "high", "low", "close", "volume")
-HEADER = ",".join(NAMES) + "\n"
-PRICES = "1.5,2.5,0.5,2,10.25"
-ROW = f"2024-01-02T00:00:00Z,{PRICES}\n"
 JAN_2 = 1_704_153_600 * NS_PER_SECOND
 
 
@@ -109,7 +104,9 @@ def test_parquet_is_known_by_content_and_counts_rows_from_1(tmp_path):
 def test_parquet_beyond_the_bound_is_refused_before_it_fills_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(read, "MAX_TEXT_BYTES", 10_000)
     error = refusal(read_bars, frame(tmp_path, open=[1.0] * 9_999))
-    assert error.message == "bars.parquet: the columns take more than 10,000 bytes decompressed; split the file"
+    assert (
+        error.message == "bars.parquet: the columns take more than 10,000 bytes decompressed; split the file"
+    )
 
 
 def test_parquet_types_that_hold_no_bars_are_refused(tmp_path):

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,6 @@ from adapters.barfile.numbers import Numbers
 from daemon.core.errors import AtlasError, Code
 from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "bars"
 NAMES = ("timestamp", "open", "high", "low", "close", "volume")
 HEADER = ",".join(NAMES) + "\n"
 PRICES = "1.5,2.5,0.5,2,10.25"
