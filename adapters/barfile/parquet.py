@@ -31,7 +31,7 @@ def parse(path: Path, file: str, max_bytes: int) -> BarTable:
 
     try:
         table, columns = _load(path, file, max_bytes)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise unreadable(
             Place(file), f"the Parquet file is damaged or of an unknown kind ({shown(str(error), 200)})"
         ) from None
@@ -69,7 +69,9 @@ def _load(path: Path, file: str, max_bytes: int) -> tuple[pa.Table, Columns]:
         if not metadata.num_rows:
             raise empty(file, "the table has no rows")
         wanted = [names[position] for position in (*columns.time, *columns.at.values())]
-        return source.read(columns=wanted), columns
+        table = source.read(columns=wanted)
+        table.validate(full=True)  # text that is not UTF-8 would surface later
+        return table, columns
 
 
 def _prepared(table: pa.Table, columns: Columns, file: str) -> dict[str, pa.ChunkedArray]:

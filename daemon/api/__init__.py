@@ -1,0 +1,1 @@
+"""The daemon's face: typed messages over HTTP."""

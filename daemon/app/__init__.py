@@ -1,0 +1,1 @@
+"""Builds everything by hand, once: configuration, wiring, the command line."""

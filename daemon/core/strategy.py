@@ -6,13 +6,20 @@ Conditions are a tagged union; what each computes is stated in `docs/probe.md`. 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 Operand: TypeAlias = Annotated[str, Meta(min_length=1, max_length=500)] | float
 """A number, a column name, or an expression over columns."""
+
+LONG: Final = 1
+SHORT: Final = -1
+SIDES: Final = {LONG: "long", SHORT: "short"}
+
+EXIT_REASONS: Final = ("signal_exit", "stop_loss", "target", "trailing_stop", "time_stop")
+"""Why a trade ended; columns hold the place in this tuple."""
 
 Bars: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
 Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.core.market import NS_PER_HOUR, Bars, Float64s, Int64s
+from daemon.core.strategy import EXIT_REASONS, LONG, SHORT
 from daemon.engine.conditions import Bits
 from daemon.engine.jit import kernel
 
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
 Int32s = NDArray[np.int32]
 Int8s = NDArray[np.int8]
 
-LONG: Final = 1
-SHORT: Final = -1
-SIDES: Final = {LONG: "long", SHORT: "short"}
-
-EXIT_REASONS: Final = ("signal_exit", "stop_loss", "target", "trailing_stop", "time_stop")
-_SIGNAL, _STOP, _TARGET, _TRAILING, _TIME = range(5)
+_SIGNAL, _STOP, _TARGET, _TRAILING, _TIME = range(len(EXIT_REASONS))
 
 _EITHER: Final = 0
 

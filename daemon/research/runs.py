@@ -63,6 +63,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     timeframes: list[str]
     risk_profiles: dict[str, RiskProfile]
     rules: dict[int, str]
+    strategy_names: dict[int, str]
     total_combinations: int
     completed_combinations: int = 0
     total_trades: int = 0
@@ -227,6 +228,7 @@ class Runs:
             for profile in plan_.risk_profiles
         }
         rules = {each: digest(self._book.get(each)) for each in plan_.strategy_ids}
+        names = {each: self._book.get(each).name for each in plan_.strategy_ids}
         return Run(
             run_id=plan_.run_id,
             status="queued",
@@ -241,6 +243,7 @@ class Runs:
             ),
             risk_profiles={**(stored.risk_profiles if stored else {}), **plan_.risk_profiles},
             rules={**(stored.rules if stored else {}), **rules},
+            strategy_names={**(stored.strategy_names if stored else {}), **names},
             total_combinations=len(done | wanted),
             completed_combinations=len(done),
             total_trades=sum(sum(index.totals.trades) for index in indexes),

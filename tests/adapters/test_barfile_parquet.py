@@ -109,6 +109,16 @@ def test_parquet_beyond_the_bound_is_refused_before_it_fills_memory(tmp_path, mo
     )
 
 
+def test_damaged_parquet_is_refused(tmp_path):
+    path = frame(tmp_path, volume=["1", "\N{EURO SIGN}"])
+    sound = path.read_bytes()
+    for damaged in (sound[:-1], sound[: len(sound) // 2], sound.replace("€".encode(), b"\xff\xff\xff")):
+        path.write_bytes(damaged)
+        error = refusal(read_bars, path)
+        assert error.code == Code.SOURCE_UNREADABLE
+        assert error.message.startswith("bars.parquet: the Parquet file is damaged or of an unknown kind (")
+
+
 def test_parquet_types_that_hold_no_bars_are_refused(tmp_path):
     for columns, words in [
         ({"open": [True]}, "open is a column of bool; store it as numbers"),
