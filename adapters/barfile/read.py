@@ -50,7 +50,7 @@ def read_bars(path: Path) -> BarTable:
     SOURCE_COLUMN_MISSING, SOURCE_VALUE_INVALID), naming the file, the first bad line and what to do.
 
     Numbers are the float64 nearest to what is written. Memory at the peak: the decompressed text (at most
-    MAX_TEXT_BYTES) and about 170 bytes a row; for usual CSV, some five times the 48 bytes a row of the bars.
+    MAX_TEXT_BYTES) and about 180 bytes a row; for usual CSV, some five times the 48 bytes a row of the bars.
     """
     file = shown(path.name, FILE_CHARACTERS)
     _refuse_unless_regular(path, file)

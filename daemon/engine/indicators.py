@@ -172,3 +172,6 @@ _COMPUTE: dict[str, _Compute] = {
     "pivots": _pivots,
     "ichimoku": _ichimoku,
 }
+
+TALIB_GROUPS = tuple(group for group, compute in _COMPUTE.items() if compute.__name__ == "compute")
+"""The groups that TA-Lib alone computes."""

@@ -170,17 +170,24 @@ def run(
     # A trade takes two bars at least, so this room always holds one combination.
     most = bars.size // 2 + 1
     buffer = Trades.empty(max(_BATCH_TRADES, most))
-    hours = bars.start_ns // NS_PER_HOUR
     counts = np.zeros(total, dtype=np.int64)
     prices = (bars.open, bars.high, bars.low, bars.close)
     first = 0
     while first < total:
         done, used = trade(prices, atr, signals, strategy_signals, combinations, first, most, buffer, counts)
         trades = buffer.rows(used)
-        groups, summary = Groups.empty(used), Summary.zeros(done - first)
-        rows = aggregate(trades, hours, counts[first:done], groups, summary)
-        yield Batch(first, trades, Groups(*(column[:rows].copy() for column in groups)), summary)
+        yield Batch(first, trades, *group(trades, bars, counts[first:done]))
         first = done
+
+
+def group(trades: Trades, bars: Bars, counts: Int64s) -> tuple[Groups, Summary]:
+    """Group trades by hour of entry and side, and sum combinations up.
+
+    trades: of the series `bars`. counts: (c,) int64, trades a combination, in order.
+    """
+    groups, summary = Groups.empty(trades.side.size), Summary.zeros(counts.size)
+    rows = aggregate(trades, bars.start_ns // NS_PER_HOUR, counts, groups, summary)
+    return Groups(*(column[:rows] for column in groups)), summary
 
 
 @kernel

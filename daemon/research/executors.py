@@ -64,6 +64,9 @@ class Executor(Protocol):
     ) -> Future[JobIndex]:
         """Queue a job. The future fails with an AtlasError; `progress` is called from another thread."""
 
+    def start(self) -> None:
+        """Make the workers ready; jobs may be submitted before, and wait."""
+
     def close(self) -> None:
         """Stop; jobs that are still queued or running fail with INTERRUPTED."""
 
@@ -100,6 +103,9 @@ class ThreadExecutor:
             return self._runner.run(job, progress, checkpoint)
 
         return self._pool.submit(work)
+
+    def start(self) -> None:
+        """Do nothing: the first job loads the kernels."""
 
     def close(self) -> None:
         """Stop after the jobs have noticed."""
@@ -141,6 +147,9 @@ class ProcessExecutor:
             threading.Thread(target=self._supervise, args=(number,), name=f"worker-{number}", daemon=True)
             for number in range(workers)
         ]
+
+    def start(self) -> None:
+        """Spawn the workers, in the background."""
         for thread in self._threads:
             thread.start()
 
@@ -158,7 +167,12 @@ class ProcessExecutor:
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
+        while not self._tasks.empty():
+            task = self._tasks.get()
+            if task is not None:
+                task.future.set_exception(JobFailed(Code.INTERRUPTED, "the daemon stopped"))
 
     def _supervise(self, number: int) -> None:
         """Keep one worker alive and hand it one job at a time."""

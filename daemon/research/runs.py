@@ -412,7 +412,7 @@ class Runs:
                     documents.put(transaction, KIND, run.run_id, failed)
 
         self._env.write(fail)
-        for leftover in self._spool.glob("*.spool"):
+        for leftover in self._spool.glob("*"):
             leftover.unlink()
 
 

@@ -33,6 +33,15 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS: Final = 8_192
 
+GROUP_NAMES: Final = (
+    "run_id", "symbol", "strategy_id", "strategy_name", "timeframe", "risk_profile", "open_day", "open_hour",
+    "long_short", "num_trades", "pnl_mean", "pnl_std", "max_drawdown", "max_profit", "period_start", "period_end",
+)  # fmt: skip
+TRADE_NAMES: Final = (
+    "strategy_id", "strategy_name", "symbol", "timeframe", "risk_profile", "entry_time", "exit_time", "entry_price",
+    "exit_price", "direction", "pnl", "pnl_pct", "bars_held", "max_drawdown", "max_profit", "pnl_std", "exit_reason",
+)  # fmt: skip
+
 Block = dict[str, NDArray[Any]]
 """Equally long columns by name: datetime64[ns] UTC times, datetime64[D] days, numbers, object strings."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from daemon.core.market import NS_PER_HOUR, Bars
+from daemon.core.market import NS_PER_HOUR, Bars, Timeframe
 from daemon.core.strategy import RiskProfile
 from daemon.engine import bars as engine_bars
 from daemon.engine import conditions, probe
@@ -14,6 +14,7 @@ from daemon.engine.columns import ATR
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
 from daemon.engine.program import compile_strategies
+from daemon.engine.synthetic import MarketModel, simulate
 
 if TYPE_CHECKING:
     from daemon.research.strategies import RuleBook
@@ -41,6 +42,12 @@ def warm_probe(book: RuleBook) -> Warmth:
     list(probe.run(bars, np.asarray(columns[ATR]), signals, program.strategy_signals, combinations))
     engine_bars.lengthen(bars, 24 * NS_PER_HOUR)
     return warmth()
+
+
+def warm_all(book: RuleBook) -> Warmth:
+    """Make every kernel there is ready, the market simulator's included."""
+    simulate(MarketModel(), seed=0, start_ns=0, bars=_BARS, timeframe=Timeframe.HOUR_1)
+    return warm_probe(book)
 
 
 def warmth() -> Warmth:

@@ -1,0 +1,331 @@
+"""The HTTP interface: routes, their guards, and the one table from errors to statuses.
+
+Loopback is no authentication: a page in the user's browser can send requests here. So the Host header must name this
+machine (a rebound DNS name does not), and a body must be JSON (a form cannot send that without a preflight, which is
+never granted). Store reads and JSON of many rows are made on threads; the event loop only moves bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import msgspec
+from aiohttp import web
+
+import daemon
+from daemon.api import protocol
+from daemon.core import errors
+from daemon.core.errors import AtlasError, Code, InvalidRequest
+from daemon.core.market import Timeframe
+from daemon.ingest import uploads
+from daemon.ingest.bars import import_bars
+from daemon.research.plans import ProbeRequest, parse_timeframe
+from daemon.research.runs import SPOOL_FOLDER
+from daemon.research.views import Block, Cursor, Filters, RunRows, texts
+from daemon.store.bars import parse_instrument
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from daemon.api.settings import HttpConfig
+    from daemon.research.runs import Runs
+    from daemon.research.strategies import RuleBook
+    from daemon.store.bars import BarStore
+    from daemon.store.env import Environment
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+DEFAULT_LIMIT: Final = 1_000
+MAX_LIMIT: Final = 1_000_000
+_ROWS_AT_ONCE: Final = 512
+_JSON: Final = "application/json"
+_LOCAL_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
+
+STATUSES: Final[dict[type[AtlasError], int]] = {
+    errors.InvalidRequest: 400,
+    errors.SourceDataInvalid: 400,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.SourceUnavailable: 503,
+    errors.StoreFull: 507,
+    errors.StoreCorrupt: 500,
+    errors.JobFailed: 500,
+    errors.ConfigError: 500,
+}
+
+# What the framework refuses by itself.
+_REFUSALS: Final = {
+    404: (Code.ROUTE_NOT_FOUND, "no such route: docs/http.md lists them"),
+    405: (Code.METHOD_NOT_ALLOWED, "this route does not take this method"),
+    413: (Code.BODY_TOO_LARGE, "the body is larger than http.max_body_kb allows"),
+}
+
+
+class Services(NamedTuple):
+    """What the routes need."""
+
+    env: Environment
+    bars: BarStore
+    book: RuleBook
+    runs: Runs
+    config: HttpConfig
+
+
+class _Routes:
+    """Handlers; each decodes, asks a service on a thread, and encodes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._started_s = time.monotonic()
+
+    def table(self) -> list[web.RouteDef]:
+        return [
+            web.get("/health", self.health),
+            web.post("/api/v1/runs", self.start_run),
+            web.get("/api/v1/runs", self.list_runs),
+            web.get("/api/v1/runs/{run_id}", self.run_status),
+            web.delete("/api/v1/runs/{run_id}", self.end_run),
+            web.get("/api/v1/runs/{run_id}/results", self.run_results),
+            web.get("/api/v1/runs/{run_id}/trades", self.run_trades),
+            web.get("/api/v1/strategies", self.list_strategies),
+            web.get("/api/v1/strategies/{strategy_id}", self.strategy),
+            web.post("/api/v1/imports", self.import_upload),
+        ]
+
+    async def health(self, request: web.Request) -> web.Response:
+        _query(request)
+        uptime = int(time.monotonic() - self._started_s)
+        return _answer(protocol.Health("ok", daemon.__version__, len(self._services.book), uptime))
+
+    async def start_run(self, request: web.Request) -> web.Response:
+        probe = await _body(request, ProbeRequest)
+        run, seconds = await asyncio.to_thread(self._services.runs.submit, probe)
+        accepted = protocol.RunAccepted(run.run_id, "queued", run.total_combinations, seconds)
+        return _answer(accepted, status=202)
+
+    async def list_runs(self, request: web.Request) -> web.Response:
+        query = _query(request, "limit", "cursor")
+        limit = _limit(query)
+        views = await asyncio.to_thread(self._services.runs.list)
+        ids = [view.run.run_id for view in views]
+        if (after := query.get("cursor")) is not None:
+            if after not in ids:
+                raise InvalidRequest(Code.INVALID_CURSOR, "the cursor is not one that this list returned")
+            views = views[ids.index(after) + 1 :]
+        page = [protocol.run_status(view) for view in views[:limit]]
+        return _answer(protocol.RunList(page, page[-1].run_id if len(views) > limit else None))
+
+    async def run_status(self, request: web.Request) -> web.Response:
+        _query(request)
+        view = await asyncio.to_thread(self._services.runs.get, request.match_info["run_id"])
+        return _answer(protocol.run_status(view))
+
+    async def end_run(self, request: web.Request) -> web.Response:
+        """Cancel an active run; with `purge=1` remove a finished one."""
+        purge = _flag(_query(request, "purge"), "purge")
+        run_id = request.match_info["run_id"]
+        if purge:
+            await asyncio.to_thread(self._services.runs.delete, run_id)
+            return web.Response(status=204)
+        await asyncio.to_thread(self._services.runs.cancel, run_id)
+        view = await asyncio.to_thread(self._services.runs.get, run_id)
+        return _answer(protocol.run_status(view))
+
+    async def run_results(self, request: web.Request) -> web.StreamResponse:
+        return await self._rows(request, trades=False)
+
+    async def run_trades(self, request: web.Request) -> web.StreamResponse:
+        return await self._rows(request, trades=True)
+
+    async def _rows(self, request: web.Request, *, trades: bool) -> web.StreamResponse:
+        names = ["symbol", "timeframe", "strategy_id", "risk_profile", "limit", "cursor"]
+        query = _query(request, *names, *(["justify"] if trades else []))
+        filters = Filters(
+            symbol=query.get("symbol"),
+            timeframe=query.get("timeframe"),
+            strategy_id=_whole(query, "strategy_id"),
+            risk_profile=query.get("risk_profile"),
+        )
+        start = Cursor.decode(query["cursor"]) if "cursor" in query else None
+        limit = _limit(query)
+        view = await asyncio.to_thread(self._services.runs.get, request.match_info["run_id"])
+        rows = RunRows(self._services.env, view.run, self._services.book, filters)
+        blocks = rows.trades(start, limit, justify=_flag(query, "justify")) if trades else rows.groups(start, limit)
+        return await _stream(request, rows, _encoded(blocks))
+
+    async def list_strategies(self, request: web.Request) -> web.Response:
+        category = _query(request, "category").get("category")
+        heads = [protocol.strategy_head(strategy) for strategy in self._services.book.of_category(category)]
+        return _answer(protocol.StrategyList(heads, None))
+
+    async def strategy(self, request: web.Request) -> web.Response:
+        _query(request)
+        text = request.match_info["strategy_id"]
+        if not (text.isascii() and text.isdigit() and len(text) <= 5):  # noqa: PLR2004 - ids end at 65535
+            raise InvalidRequest(Code.INVALID_STRATEGY, f"strategy id `{text[:20]}` is not a number")
+        return _answer(self._services.book.get(int(text)))
+
+    async def import_upload(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, protocol.ImportRequest)
+        instrument = parse_instrument(f"{wanted.venue}:{wanted.symbol}")
+        timeframe: Timeframe = parse_timeframe(wanted.timeframe)
+
+        def store() -> Any:
+            env, bars = self._services.env, self._services.bars
+            table = uploads.take(env.path.parent / SPOOL_FOLDER, wanted.upload, wanted.notes)
+            return import_bars(env, bars, table, instrument, timeframe, wanted.source, replace=wanted.replace)
+
+        return _answer(await asyncio.to_thread(store))
+
+
+def application(services: Services) -> web.Application:
+    """Build the web application; it owns none of the services."""
+    app = web.Application(
+        middlewares=[_errors, _guard(services.config)], client_max_size=services.config.max_body_kb * 1024
+    )
+    app.add_routes(_Routes(services).table())
+    return app
+
+
+# Guards.
+
+_Handler = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
+
+
+def _guard(config: HttpConfig) -> Any:
+    allowed = {*_LOCAL_HOSTS, *(host.lower() for host in config.allowed_hosts)}
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+        host = request.headers.get("Host", "").lower()
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        if name not in allowed:
+            raise errors.Forbidden(
+                Code.HOST_NOT_ALLOWED, "the Host header names another machine; http.allowed_hosts lets more in"
+            )
+        if request.method in ("POST", "PUT", "PATCH") and request.content_type != _JSON:
+            raise web.HTTPUnsupportedMediaType
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    return guard
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Turn every failure into the one error body."""
+    try:
+        response: web.StreamResponse = await handler(request)
+    except AtlasError as error:
+        status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+        return _refuse(status, error.code, error.message, error.details)
+    except web.HTTPUnsupportedMediaType:
+        return _refuse(415, Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be {_JSON}")
+    except web.HTTPException as error:
+        code, message = _REFUSALS.get(error.status, (Code.INVALID_REQUEST, error.reason))
+        return _refuse(error.status, code, message)
+    except (asyncio.CancelledError, ConnectionResetError):
+        raise
+    except Exception:
+        _log.exception("%s %s failed", request.method, request.path)
+        return _refuse(500, Code.INTERNAL, "the daemon failed on this request; its log has the details")
+    return response
+
+
+def _refuse(status: int, code: Code, message: str, details: dict[str, Any] | None = None) -> web.Response:
+    return _answer(protocol.ErrorAnswer(protocol.ErrorBody(code, message, details)), status=status)
+
+
+# Decoding.
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    content = await request.read()
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(Code.INVALID_REQUEST, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(Code.INVALID_JSON, f"the body is not JSON: {error}") from None
+
+
+def _query(request: web.Request, *allowed: str) -> dict[str, str]:
+    """Return the query's parameters; one that the route does not know, or twice, is an error."""
+    query: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name not in allowed or name in query:
+            known = ", ".join(allowed) or "none"
+            raise InvalidRequest(
+                Code.INVALID_REQUEST, f"query parameter `{name}` is unknown or repeated; known: {known}", {"field": name}
+            )
+        query[name] = value
+    return query
+
+
+def _whole(query: dict[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LIMIT))):
+        raise InvalidRequest(Code.INVALID_REQUEST, f"`{name}` must be a whole number", {"field": name})
+    return int(text)
+
+
+def _limit(query: dict[str, str]) -> int:
+    limit = _whole(query, "limit")
+    if limit is None:
+        return DEFAULT_LIMIT
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequest(Code.INVALID_REQUEST, f"`limit` must be 1 to {MAX_LIMIT}", {"field": "limit"})
+    return limit
+
+
+def _flag(query: dict[str, str], name: str) -> bool:
+    text = query.get(name, "0")
+    if text not in ("0", "1"):
+        raise InvalidRequest(Code.INVALID_REQUEST, f"`{name}` must be 0 or 1", {"field": name})
+    return text == "1"
+
+
+# Encoding.
+
+
+def _answer(body: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type=_JSON)
+
+
+def _encoded(blocks: Iterator[Block]) -> Iterator[bytes]:
+    """Turn blocks into runs of JSON objects, a few hundred rows at a time."""
+    for block in blocks:
+        plain = texts(block)
+        names = list(plain)
+        columns = list(plain.values())
+        for at in range(0, len(columns[0]), _ROWS_AT_ONCE):
+            rows = zip(*(column[at : at + _ROWS_AT_ONCE] for column in columns), strict=True)
+            objects = msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows])
+            yield objects[1:-1]
+
+
+async def _stream(request: web.Request, rows: RunRows, pieces: Iterator[bytes]) -> web.StreamResponse:
+    """Send a list piece by piece; what fails before the first piece still gets its own status."""
+    following = functools.partial(next, pieces, None)
+    piece = await asyncio.to_thread(following)
+    response = web.StreamResponse(headers={"Content-Type": _JSON})
+    await response.prepare(request)
+    await response.write(b'{"results":[')
+    while piece is not None:
+        await response.write(piece)
+        piece = await asyncio.to_thread(following)
+        if piece is not None:
+            await response.write(b",")
+    cursor = None if rows.next_cursor is None else rows.next_cursor.encode()
+    await response.write(b'],"next_cursor":' + msgspec.json.encode(cursor) + b"}")
+    await response.write_eof()
+    return response

@@ -1,0 +1,177 @@
+"""Typed messages of the HTTP interface; the command line speaks them as well."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from daemon.core.market import NS_PER_SECOND, TsNs
+
+if TYPE_CHECKING:
+    from daemon.core.strategy import Strategy
+    from daemon.research.runs import RunView
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`GET /health`."""
+
+    status: str
+    version: str
+    strategies_loaded: int
+    uptime_seconds: int
+
+
+class RunAccepted(msgspec.Struct, frozen=True):
+    """`POST /api/v1/runs`, 202."""
+
+    run_id: str
+    status: str
+    total_combinations: int
+    estimated_seconds: int
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Combinations done and to do. seconds_left: null until there is something to judge by."""
+
+    completed: int
+    total: int
+    elapsed_seconds: float
+    seconds_left: float | None
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """Totals of everything stored under a run id."""
+
+    total_combinations: int
+    total_trades: int
+    total_result_records: int
+    elapsed_seconds: float
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """What went wrong: a stable code, a sentence, and fields for programs."""
+
+    code: str
+    message: str
+    details: dict[str, Any] | None = None
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """Body of every answer that is no success."""
+
+    error: ErrorBody
+
+
+class RunStatus(msgspec.Struct, frozen=True):
+    """`GET /api/v1/runs/{id}`. summary: once completed. error: once failed or cancelled."""
+
+    run_id: str
+    status: str
+    created_at: str
+    finished_at: str | None
+    symbols: list[str]
+    timeframes: list[str]
+    risk_profiles: list[str]
+    start_date: str | None
+    end_date: str | None
+    persist_trades: bool
+    progress: Progress
+    summary: Summary | None
+    error: ErrorBody | None
+
+
+class RunList(msgspec.Struct, frozen=True):
+    """`GET /api/v1/runs`."""
+
+    results: list[RunStatus]
+    next_cursor: str | None
+
+
+class StrategyHead(msgspec.Struct, frozen=True):
+    """A strategy without its rules."""
+
+    id: int
+    name: str
+    display_name: str
+    category: str
+    direction: str
+    philosophy: str
+    tags: list[str]
+
+
+class StrategyList(msgspec.Struct, frozen=True):
+    """`GET /api/v1/strategies`."""
+
+    results: list[StrategyHead]
+    next_cursor: str | None
+
+
+class ImportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`POST /api/v1/imports`: columns that the command line laid into the data folder, by id; never a path.
+
+    source: the file's name, for messages. notes: what the reader had to say about the file.
+    """
+
+    upload: str
+    venue: str
+    symbol: str
+    timeframe: str
+    source: str
+    replace: bool = False
+    notes: list[str] = []
+
+
+def run_status(view: RunView) -> RunStatus:
+    """Describe a run at this moment."""
+    run = view.run
+    error = None if run.error is None else ErrorBody(run.error.code, run.error.message)
+    summary = Summary(
+        total_combinations=run.total_combinations,
+        total_trades=run.total_trades,
+        total_result_records=run.total_result_records,
+        elapsed_seconds=_rounded(view.elapsed_seconds),
+    )
+    return RunStatus(
+        run_id=run.run_id,
+        status=run.status,
+        created_at=iso(run.created_ns),
+        finished_at=None if run.finished_ns is None else iso(run.finished_ns),
+        symbols=run.symbols,
+        timeframes=run.timeframes,
+        risk_profiles=list(run.risk_profiles),
+        start_date=run.start_date,
+        end_date=run.end_date,
+        persist_trades=run.persist_trades,
+        progress=Progress(
+            completed=view.completed,
+            total=run.total_combinations,
+            elapsed_seconds=_rounded(view.elapsed_seconds),
+            seconds_left=None if view.seconds_left is None else _rounded(view.seconds_left),
+        ),
+        summary=summary if run.status == "completed" else None,
+        error=error,
+    )
+
+
+def strategy_head(strategy: Strategy) -> StrategyHead:
+    """Leave out the rules."""
+    return StrategyHead(
+        id=strategy.id,
+        name=strategy.name,
+        display_name=strategy.display_name,
+        category=strategy.category,
+        direction=strategy.direction,
+        philosophy=strategy.philosophy,
+        tags=list(strategy.tags),
+    )
+
+
+def iso(time_ns: TsNs) -> str:
+    """Write a time as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(time_ns // NS_PER_SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 3)

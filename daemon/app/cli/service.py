@@ -1,0 +1,106 @@
+"""`atlasd serve`, `warmup`, `demo`, `bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daemon.app.cli.options import ConfigFile, DataDir, Format
+
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("serve")(serve)
+    app.command("warmup")(warmup)
+    app.command("demo")(demo)
+    app.add_typer(bench, name="bench", help="Measure speed and memory here.")
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure speed and memory here."""
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Loopback address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Also write the ready file here, once requests are answered.")
+    ] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run the daemon until it is told to stop (Ctrl-C, SIGTERM)."""
+    import msgspec
+
+    from daemon.app import wiring
+    from daemon.app.config import load
+
+    settings = load(config)
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = msgspec.structs.replace(settings, http=msgspec.structs.replace(settings.http, **given))
+    wiring.serve(settings, settings.data_dir(data_dir), ready_file, typer.echo)
+
+
+def warmup(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,  # noqa: ARG001 - goes with every command
+) -> None:
+    """Compile every kernel into the per-user cache, so that nothing compiles later."""
+    import time
+
+    import daemon
+    from daemon.app import wiring
+    from daemon.app.config import load
+
+    wiring.check_cache()
+    book = wiring.rule_book(load(config))
+    if wiring.is_cache_cold():
+        typer.echo("compiling the kernels once, about ten seconds", err=True)
+    began = time.perf_counter()
+    from daemon.research.warmup import warm_all
+
+    warmth = warm_all(book)
+    typer.echo(
+        f"{warmth.compiled} kernels compiled, {warmth.loaded} loaded in {time.perf_counter() - began:.1f} s; "
+        f"cache in {daemon.KERNEL_CACHE}"
+    )
+
+
+def demo(
+    file: Annotated[Path | None, typer.Argument(help="Bars of your own; a simulated market without it.")] = None,
+    timeframe: Annotated[str, typer.Option(help="Of the file's bars.")] = "1Hour",
+    seed: Annotated[int, typer.Option(help="Of the simulated market.")] = 7,
+    output: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("atlas-demo.html"),
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run the full probe on a simulated market, or on your file, and write a report."""
+    from daemon.app.config import load
+    from daemon.app.demo import run_demo
+
+    settings = load(config)
+    run_demo(settings, settings.data_dir(data_dir), file, timeframe, seed, output)
+
+
+@bench.command("probe")
+def bench_probe(
+    bars: Annotated[int, typer.Option(min=300, max=50_000_000, help="Length of the series.")] = 10_000,
+    form: Annotated[Format, typer.Option("--format", help="How to print the figures.")] = Format.TABLE,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,  # noqa: ARG001 - goes with every command
+) -> None:
+    """Probe one synthetic series with all strategies and risk profiles, stage by stage."""
+    from daemon.app import wiring
+    from daemon.app.cli.output import emit_figures
+    from daemon.app.config import load
+
+    settings = load(config)
+    wiring.check_cache()
+    from daemon.app.bench import bench_probe as measure
+
+    emit_figures(measure(wiring.rule_book(settings), settings.probe.risk_profiles, bars), form)

@@ -1,0 +1,105 @@
+"""The command line's way to a running daemon: found by the ready file, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+import psutil
+
+from daemon.api import protocol
+from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, NotFound, SourceUnavailable
+from daemon.ingest import uploads
+from daemon.ingest.bars import ImportReport
+from daemon.research.runs import SPOOL_FOLDER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from daemon.core.market import BarTable, Instrument, Timeframe
+    from daemon.research.plans import ProbeRequest
+
+T = TypeVar("T")
+
+READY_FILE: Final = "ready.json"
+_TIMEOUT_S: Final = 60.0
+_REMEDIES: Final[dict[int, type[AtlasError]]] = {400: InvalidRequest, 404: NotFound, 409: Conflict}
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The ready file: where a daemon answers."""
+
+    url: str
+    port: int
+    pid: int
+    version: str
+
+
+def find(folder: Path) -> Ready | None:
+    """Return the daemon that serves a data folder, None where none is running."""
+    try:
+        ready = msgspec.json.decode((folder / READY_FILE).read_bytes(), type=Ready)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return ready if psutil.pid_exists(ready.pid) else None
+
+
+class DaemonClient:
+    """Writes by asking the daemon to."""
+
+    def __init__(self, ready: Ready, folder: Path) -> None:
+        self._ready = ready
+        self._folder = folder
+
+    def import_bars(
+        self, table: BarTable, instrument: Instrument, timeframe: Timeframe, source: str, *, replace: bool
+    ) -> ImportReport:
+        """Hand a checked table's columns over through the data folder."""
+        request = protocol.ImportRequest(
+            upload=uploads.leave(self._folder / SPOOL_FOLDER, table),
+            venue=instrument.venue,
+            symbol=instrument.symbol,
+            timeframe=timeframe,
+            source=source,
+            replace=replace,
+            notes=list(table.notes),
+        )
+        return self._ask("POST", "/api/v1/imports", ImportReport, request)
+
+    def start(self, request: ProbeRequest) -> str:
+        """Submit a run; returns its id."""
+        return self._ask("POST", "/api/v1/runs", protocol.RunAccepted, request).run_id
+
+    def status(self, run_id: str) -> protocol.RunStatus:
+        """Ask how a run is doing."""
+        return self._ask("GET", f"/api/v1/runs/{run_id}", protocol.RunStatus)
+
+    def cancel(self, run_id: str) -> None:
+        """Stop a run."""
+        self._ask("DELETE", f"/api/v1/runs/{run_id}", protocol.RunStatus)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a finished run."""
+        self._ask("DELETE", f"/api/v1/runs/{run_id}?purge=1", None)
+
+    def _ask(self, method: str, path: str, kind: Any, body: msgspec.Struct | None = None) -> Any:
+        host = self._ready.url.removeprefix("http://").rpartition(":")[0].strip("[]")
+        connection = http.client.HTTPConnection(host, self._ready.port, timeout=_TIMEOUT_S)
+        try:
+            content = None if body is None else msgspec.json.encode(body)
+            connection.request(method, path, content, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read()
+        except OSError as error:
+            raise SourceUnavailable(
+                Code.DAEMON_UNREACHABLE,
+                f"the daemon (process {self._ready.pid}) does not answer at {self._ready.url}: {error}",
+            ) from error
+        finally:
+            connection.close()
+        if response.status >= http.client.BAD_REQUEST:
+            failure = msgspec.json.decode(answer, type=protocol.ErrorAnswer).error
+            remedy = _REMEDIES.get(response.status, SourceUnavailable)
+            raise remedy(Code(failure.code), failure.message, failure.details)
+        return None if kind is None else msgspec.json.decode(answer, type=kind)

@@ -1,0 +1,222 @@
+"""Everything built by hand, once: who reads, who writes, and the daemon itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+
+import msgspec
+
+import daemon
+from daemon.api import protocol
+from daemon.app import client, logs
+from daemon.app.client import DaemonClient, Ready
+from daemon.app.lock import WriterLock, write_atomically
+from daemon.app.resources import resource
+from daemon.core.errors import Code, ConfigError
+from daemon.ingest.bars import ImportReport, import_bars
+from daemon.research import strategies
+from daemon.research.executors import ProcessExecutor, ThreadExecutor, WorkerSetup
+from daemon.research.runs import Runs
+from daemon.store.bars import BarStore
+from daemon.store.env import FILE_NAME, Environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from daemon.app.config import Config
+    from daemon.core.market import BarTable, Instrument, Timeframe
+    from daemon.research.executors import Executor
+    from daemon.research.jobs import JobRunner
+    from daemon.research.plans import ProbeRequest
+    from daemon.research.strategies import RuleBook
+
+_log = logging.getLogger(__name__)
+
+LOG_FOLDER: Final = "logs"
+_SHARED_WRITE: Final = 0o022
+
+ExecutorKind = Literal["processes", "threads"]
+
+
+class Store(NamedTuple):
+    """An open store to read from."""
+
+    env: Environment
+    bars: BarStore
+
+
+class Writer(Protocol):
+    """Whoever may change the store: this process, or the daemon."""
+
+    def import_bars(
+        self, table: BarTable, instrument: Instrument, timeframe: Timeframe, source: str, *, replace: bool
+    ) -> ImportReport:
+        """Store a file's bars."""
+
+    def start(self, request: ProbeRequest) -> str:
+        """Start a run; returns its id."""
+
+    def status(self, run_id: str) -> protocol.RunStatus:
+        """Tell how a run is doing."""
+
+    def cancel(self, run_id: str) -> None:
+        """Stop a run."""
+
+    def delete(self, run_id: str) -> None:
+        """Remove a finished run."""
+
+
+class LocalWriter:
+    """Writes itself, under the writer lock."""
+
+    def __init__(self, store: Store, runs: Runs) -> None:
+        self._store = store
+        self._runs = runs
+
+    def import_bars(
+        self, table: BarTable, instrument: Instrument, timeframe: Timeframe, source: str, *, replace: bool
+    ) -> ImportReport:
+        """Store a file's bars."""
+        return import_bars(*self._store, table, instrument, timeframe, source, replace=replace)
+
+    def start(self, request: ProbeRequest) -> str:
+        """Start a run on this process's executor."""
+        return self._runs.submit(request)[0].run_id
+
+    def status(self, run_id: str) -> protocol.RunStatus:
+        """Tell how a run is doing."""
+        return protocol.run_status(self._runs.get(run_id))
+
+    def cancel(self, run_id: str) -> None:
+        """Stop a run."""
+        self._runs.cancel(run_id)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a finished run."""
+        self._runs.delete(run_id)
+
+
+def rule_book(config: Config) -> RuleBook:
+    """Load the shipped strategies and the user's."""
+    files = [resource("strategies.json")]
+    if config.strategies.user_file:
+        files.append(Path(config.strategies.user_file).expanduser())
+    return strategies.load(files)
+
+
+@contextmanager
+def reader(config: Config, folder: Path) -> Iterator[Store]:
+    """Open the store to read, beside a daemon or without one; a store that is not there yet is empty."""
+    if not (folder / FILE_NAME).exists():
+        with WriterLock(folder, "initialisation"):
+            Environment(folder, config.store).close()
+    with Environment(folder, config.store, readonly=True) as env:
+        yield Store(env, BarStore(env))
+
+
+@contextmanager
+def writer(
+    config: Config,
+    folder: Path,
+    command: str,
+    kind: ExecutorKind = "threads",
+    workers: int | None = None,
+) -> Iterator[Writer]:
+    """Open whoever may write: the daemon where one serves the folder, else this process under the lock."""
+    if (ready := client.find(folder)) is not None:
+        yield DaemonClient(ready, folder)
+        return
+    with WriterLock(folder, command), Environment(folder, config.store) as env:
+        store = Store(env, BarStore(env))
+        book = rule_book(config)
+        executor = _executor(config, folder, store, book, kind, workers)
+        executor.start()
+        runs = Runs(env, store.bars, book, config.probe.risk_profiles, executor)
+        try:
+            yield LocalWriter(store, runs)
+        finally:
+            runs.close()
+
+
+def serve(config: Config, folder: Path, ready_file: Path | None, announce: Callable[[str], None]) -> None:
+    """Run the daemon until it is told to stop.
+
+    ready_file: a second place for the ready file, beside the one in the data folder.
+    Conflict STORE_LOCKED where another process writes to the folder.
+    """
+    from daemon.api.http import Services
+    from daemon.api.server import serve as serve_http
+
+    check_cache()
+    places = [folder / client.READY_FILE, *([ready_file] if ready_file else [])]
+    with WriterLock(folder, "serve"):
+        logs.start(config.log, folder / LOG_FOLDER)
+        # The loop waits for the interpreter's lock no longer than this beside threads that make JSON.
+        sys.setswitchinterval(0.001)
+        book = rule_book(config)
+        with Environment(folder, config.store) as env:
+            store = Store(env, BarStore(env))
+            executor = _executor(config, folder, store, book, config.workers.executor, None)
+            runs = Runs(env, store.bars, book, config.probe.risk_profiles, executor)
+
+            def on_ready(host: str, port: int) -> None:
+                ready = Ready(f"http://{host}:{port}", port, os.getpid(), daemon.__version__)
+                for place in places:
+                    write_atomically(place, msgspec.json.encode(ready))
+                announce(f"atlasd {ready.version} ready at {ready.url} (process {ready.pid}, data in {folder})")
+                _log.info("ready at %s", ready.url)
+                executor.start()
+
+            try:
+                serve_http(Services(env, store.bars, book, runs, config.http), on_ready)
+            finally:
+                for place in places:
+                    place.unlink(missing_ok=True)
+                runs.close()
+
+
+def check_cache() -> None:
+    """Make sure kernels can be cached, by their user alone: cache files are code.
+
+    ConfigError CACHE_UNUSABLE says what is wrong with the folder.
+    """
+    folder = daemon.KERNEL_CACHE
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            Code.CACHE_UNUSABLE,
+            f"compiled kernels cannot be kept in {folder} ({error.strerror}): set NUMBA_CACHE_DIR to a writable folder",
+        ) from error
+    if sys.platform != "win32" and folder.stat().st_mode & _SHARED_WRITE:
+        raise ConfigError(
+            Code.CACHE_UNUSABLE, f"others may write to {folder}, and what lies there is run as code: chmod 700 it"
+        )
+
+
+def is_cache_cold() -> bool:
+    """Tell whether kernels have yet to be compiled on this machine."""
+    return next(daemon.KERNEL_CACHE.rglob("*.nbi"), None) is None
+
+
+def _executor(
+    config: Config, folder: Path, store: Store, book: RuleBook, kind: ExecutorKind, workers: int | None
+) -> Executor:
+    count = workers or config.workers.workers
+    if kind == "processes":
+        return ProcessExecutor(WorkerSetup(folder, config.store, tuple(book)), count)
+
+    def runner() -> JobRunner:
+        from daemon.research.jobs import JobRunner
+
+        return JobRunner(store.bars, book)
+
+    return ThreadExecutor(runner, count)

@@ -1,0 +1,46 @@
+"""Columns handed from one process to another through the data folder, named by id.
+
+The command line reads and checks a file itself; beside a running daemon it leaves the columns here and the daemon,
+the only writer, stores them. An id is random and no path, so nobody can point the daemon at another file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from daemon.core.errors import Code, InvalidRequest
+from daemon.core.market import Bars, BarTable
+from daemon.store import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+def leave(folder: Path, table: BarTable) -> str:
+    """Write a table's columns; returns the id. The file is readable by its user alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    identity = uuid.uuid4().hex
+    descriptor = os.open(_path(folder, identity), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(codec.encode_rows([*table.bars, table.lines]))
+    return identity
+
+
+def take(folder: Path, identity: str, notes: Sequence[str]) -> BarTable:
+    """Read and remove what was left; InvalidRequest for an id that nothing was left under."""
+    path = _path(folder, identity) if _ID.fullmatch(identity) else None
+    if path is None or not path.is_file():
+        raise InvalidRequest(Code.INVALID_REQUEST, f"no upload `{identity[:40]}`", {"field": "upload"})
+    *columns, lines = codec.decode(path.read_bytes())
+    path.unlink()
+    return BarTable(Bars(*columns), lines, tuple(notes))
+
+
+def _path(folder: Path, identity: str) -> Path:
+    return folder / f"{identity}.upload"
