@@ -61,9 +61,7 @@ def numbered_rows(text: bytes | bytearray, layout: Layout, file: str) -> Iterato
     import pyarrow as pa
 
     body = pa.BufferReader(pa.py_buffer(text).slice(layout.body))
-    reader = csv.reader(
-        io.TextIOWrapper(body, encoding="utf-8", newline=""), delimiter=layout.delimiter, strict=True
-    )
+    reader = csv.reader(io.TextIOWrapper(body, encoding="utf-8", newline=""), delimiter=layout.delimiter, strict=True)
     width = len(layout.columns.names)
     line = layout.line
     try:

@@ -65,9 +65,7 @@ def _split(text: bytes | bytearray, layout: Layout) -> pa.Table:
     return arrow_csv.read_csv(
         pa.BufferReader(pa.py_buffer(text).slice(layout.body)),
         arrow_csv.ReadOptions(column_names=names, block_size=BLOCK_BYTES),
-        arrow_csv.ParseOptions(
-            delimiter=layout.delimiter, newlines_in_values=text.find(b'"', layout.body) >= 0
-        ),
+        arrow_csv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=text.find(b'"', layout.body) >= 0),
         arrow_csv.ConvertOptions(column_types=kinds, include_columns=list(kinds), null_values=[]),
     )
 

@@ -115,9 +115,7 @@ def _times(column: pa.ChunkedArray, file: str) -> Times:
     # 64-bit floats are read by their shortest decimal form; narrower ones blur minutes.
     exact = pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_float64(kind)
     if not (exact or is_text(kind)):
-        raise unreadable(
-            Place(file), f"{TIME} is a column of {kind}; store timestamps, dates, text or epoch integers"
-        )
+        raise unreadable(Place(file), f"{TIME} is a column of {kind}; store timestamps, dates, text or epoch integers")
     return written_like(_first(column))
 
 

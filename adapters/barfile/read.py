@@ -129,6 +129,4 @@ def _refuse_unless_text(text: bytearray, file: str) -> None:
             # error.object holds bytes kept from the piece before as well.
             kept = len(error.object) - len(view[start : start + PIECE_BYTES])
             line = count_line_ends(text, 0, start - kept + error.start) + 1
-            raise unreadable(
-                Place(file, line), "this is not UTF-8 text; save the file as UTF-8 CSV"
-            ) from None
+            raise unreadable(Place(file, line), "this is not UTF-8 text; save the file as UTF-8 CSV") from None

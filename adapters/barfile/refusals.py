@@ -60,9 +60,7 @@ def empty(file: str, why: str) -> SourceDataInvalid:
 
 def column_missing(place: Place, fields: Sequence[str], why: str) -> SourceDataInvalid:
     """Refuse a file whose columns do not name each field exactly once."""
-    return SourceDataInvalid(
-        Code.SOURCE_COLUMN_MISSING, f"{place}: {why}", place.details(field=", ".join(fields))
-    )
+    return SourceDataInvalid(Code.SOURCE_COLUMN_MISSING, f"{place}: {why}", place.details(field=", ".join(fields)))
 
 
 def value_invalid(place: Place, field: str, text: str | None, fault: str) -> SourceDataInvalid:
@@ -72,9 +70,7 @@ def value_invalid(place: Place, field: str, text: str | None, fault: str) -> Sou
         message = f"{place}: {field} is {state}; fill it in or remove the row"
     else:
         message = f'{place}: {field} is "{shown(text)}", {fault}'
-    return SourceDataInvalid(
-        Code.SOURCE_VALUE_INVALID, message, place.details(field=field, value=shown(text or ""))
-    )
+    return SourceDataInvalid(Code.SOURCE_VALUE_INVALID, message, place.details(field=field, value=shown(text or "")))
 
 
 def listed(names: Sequence[str]) -> str:

@@ -90,9 +90,7 @@ class ClockTimes(NamedTuple):
 
         if column.null_count:
             raise ValueError("null")
-        return _since_epoch(
-            trimmed(column).cast(pa.timestamp("ns", "UTC" if self.zone is Zone.GIVEN else None))
-        )
+        return _since_epoch(trimmed(column).cast(pa.timestamp("ns", "UTC" if self.zone is Zone.GIVEN else None)))
 
     def fault(self, text: str) -> str:
         """Explain; see `Times`."""
@@ -157,9 +155,7 @@ class EpochTimes(NamedTuple):
     def note(self, first: str, start_ns: Int64s) -> str | None:
         """Name the unit, and the first time, so that a wrong guess shows."""
         first_shown = first.strip(" \t")
-        instant = (
-            datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(start_ns[0]) // 1000)
-        ).isoformat(" ")
+        instant = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(start_ns[0]) // 1000)).isoformat(" ")
         return f"Times are epoch {self.unit.name}: the first, {first_shown}, is {instant}."
 
 

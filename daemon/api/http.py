@@ -29,7 +29,7 @@ from daemon.research.views import Block, Cursor, Filters, RunRows, texts
 from daemon.store.bars import parse_instrument
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from daemon.api.settings import HttpConfig
     from daemon.research.runs import Runs
@@ -113,7 +113,7 @@ class _Routes:
     async def list_runs(self, request: web.Request) -> web.Response:
         query = _query(request, "limit", "cursor")
         limit = _limit(query)
-        views = await asyncio.to_thread(self._services.runs.list)
+        views = await asyncio.to_thread(self._services.runs.all)
         ids = [view.run.run_id for view in views]
         if (after := query.get("cursor")) is not None:
             if after not in ids:
@@ -196,8 +196,6 @@ def application(services: Services) -> web.Application:
 
 # Guards.
 
-_Handler = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
-
 
 def _guard(config: HttpConfig) -> Any:
     allowed = {*_LOCAL_HOSTS, *(host.lower() for host in config.allowed_hosts)}
@@ -208,7 +206,8 @@ def _guard(config: HttpConfig) -> Any:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if name not in allowed:
             raise errors.Forbidden(
-                Code.HOST_NOT_ALLOWED, "the Host header names another machine; http.allowed_hosts lets more in"
+                Code.HOST_NOT_ALLOWED,
+                "the Host header names another machine; http.allowed_hosts lets more in",
             )
         if request.method in ("POST", "PUT", "PATCH") and request.content_type != _JSON:
             raise web.HTTPUnsupportedMediaType
@@ -233,7 +232,7 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         return _refuse(error.status, code, message)
     except (asyncio.CancelledError, ConnectionResetError):
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 - the boundary: a defect answers 500 and is logged
         _log.exception("%s %s failed", request.method, request.path)
         return _refuse(500, Code.INTERNAL, "the daemon failed on this request; its log has the details")
     return response
@@ -263,7 +262,9 @@ def _query(request: web.Request, *allowed: str) -> dict[str, str]:
         if name not in allowed or name in query:
             known = ", ".join(allowed) or "none"
             raise InvalidRequest(
-                Code.INVALID_REQUEST, f"query parameter `{name}` is unknown or repeated; known: {known}", {"field": name}
+                Code.INVALID_REQUEST,
+                f"query parameter `{name}` is unknown or repeated; known: {known}",
+                {"field": name},
             )
         query[name] = value
     return query

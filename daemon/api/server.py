@@ -54,7 +54,8 @@ async def _serve(services: Services, on_ready: Callable[[str, int], None]) -> No
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ConfigError(
-                Code.ADDRESS_UNAVAILABLE, f"cannot listen on {host} port {port}: {error.strerror}; --port 0 takes a free one"
+                Code.ADDRESS_UNAVAILABLE,
+                f"cannot listen on {host} port {port}: {error.strerror}; --port 0 takes a free one",
             ) from error
         bound_port = runner.addresses[0][1]
         on_ready(f"[{host}]" if ":" in host else host, bound_port)

@@ -68,8 +68,8 @@ class Stopwatch:
 def bench_probe(book: RuleBook, profiles: Mapping[str, RiskProfile], bar_count: int) -> dict[str, float]:
     """Probe one synthetic hourly series with every strategy and profile, stage by stage.
 
-    talib_ms: TA-Lib's share of indicators_ms. store_ms: encoding and one durable commit. cold_s: the first pass, kernels
-    loaded or compiled included. peak_rss_mb: of this process, MiB.
+    talib_ms: TA-Lib's share of indicators_ms. store_ms: encoding and one durable commit. cold_s: the first pass, with
+    loading or compiling the kernels. peak_rss_mb: of this process, MiB.
     """
     bars = simulate(MarketModel(), seed=_SEED, start_ns=_START_NS, bars=bar_count, timeframe=Timeframe.HOUR_1)
     watch = Stopwatch()
@@ -99,7 +99,12 @@ class _Passes:
     """One pass is what a job does, taken apart."""
 
     def __init__(
-        self, env: Environment, bars: Bars, book: RuleBook, profiles: Mapping[str, RiskProfile], watch: Stopwatch
+        self,
+        env: Environment,
+        bars: Bars,
+        book: RuleBook,
+        profiles: Mapping[str, RiskProfile],
+        watch: Stopwatch,
     ) -> None:
         self._env = env
         self._bars = bars
@@ -123,9 +128,7 @@ class _Passes:
         )
         store = BarStore(env)
         env.write(
-            lambda transaction: store.merge(
-                transaction, self._job.instrument, self._job.timeframe, bars, replace=False
-            )
+            lambda transaction: store.merge(transaction, self._job.instrument, self._job.timeframe, bars, replace=False)
         )
         self._runner = JobRunner(store, book)
 
@@ -171,7 +174,9 @@ class _Passes:
         total_ms = (time.perf_counter() - began) * 1e3
         computed = ("indicators", "conditions", "kernel", "aggregation")
         self._watch.passes["total"].append(total_ms)
-        self._watch.passes["store"].append(max(0.0, total_ms - sum(self._watch.passes[stage][-1] for stage in computed)))
+        self._watch.passes["store"].append(
+            max(0.0, total_ms - sum(self._watch.passes[stage][-1] for stage in computed))
+        )
 
 
 def _peak_rss_bytes(now: int) -> int:

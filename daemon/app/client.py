@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 import psutil
@@ -81,9 +81,9 @@ class DaemonClient:
 
     def delete(self, run_id: str) -> None:
         """Remove a finished run."""
-        self._ask("DELETE", f"/api/v1/runs/{run_id}?purge=1", None)
+        self._ask("DELETE", f"/api/v1/runs/{run_id}?purge=1", type(None))
 
-    def _ask(self, method: str, path: str, kind: Any, body: msgspec.Struct | None = None) -> Any:
+    def _ask(self, method: str, path: str, kind: type[T], body: msgspec.Struct | None = None) -> T:
         host = self._ready.url.removeprefix("http://").rpartition(":")[0].strip("[]")
         connection = http.client.HTTPConnection(host, self._ready.port, timeout=_TIMEOUT_S)
         try:
@@ -102,4 +102,4 @@ class DaemonClient:
             failure = msgspec.json.decode(answer, type=protocol.ErrorAnswer).error
             remedy = _REMEDIES.get(response.status, SourceUnavailable)
             raise remedy(Code(failure.code), failure.message, failure.details)
-        return None if kind is None else msgspec.json.decode(answer, type=kind)
+        return msgspec.json.decode(answer or b"null", type=kind)

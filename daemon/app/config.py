@@ -142,7 +142,12 @@ def _allowed(kind: Any) -> str:
             f"{word} {bound}"
             for meta in metas
             if isinstance(meta, Meta)
-            for word, bound in (("at least", meta.ge), ("above", meta.gt), ("at most", meta.le), ("below", meta.lt))
+            for word, bound in (
+                ("at least", meta.ge),
+                ("above", meta.gt),
+                ("at most", meta.le),
+                ("below", meta.lt),
+            )
             if bound is not None
         ]
         return " ".join([_allowed(base), *bounds])

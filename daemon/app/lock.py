@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import filelock
 import msgspec
@@ -32,7 +32,7 @@ class WriterLock:
         self._folder = folder
         self._owner = Owner(os.getpid(), command)
 
-    def __enter__(self) -> WriterLock:
+    def __enter__(self) -> Self:
         """Take the lock; Conflict STORE_LOCKED names the process that has it."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:

@@ -198,7 +198,8 @@ def check_cache() -> None:
         ) from error
     if sys.platform != "win32" and folder.stat().st_mode & _SHARED_WRITE:
         raise ConfigError(
-            Code.CACHE_UNUSABLE, f"others may write to {folder}, and what lies there is run as code: chmod 700 it"
+            Code.CACHE_UNUSABLE,
+            f"others may write to {folder}, and what lies there is run as code: chmod 700 it",
         )
 
 

@@ -86,7 +86,7 @@ class Bars(NamedTuple):
 
     def rows(self, start: int, stop: int) -> Bars:
         """Rows [start, stop) as views."""
-        return Bars(*(column[start:stop] for column in self))
+        return Bars._make(column[start:stop] for column in self)
 
 
 class BarTable(NamedTuple):

@@ -16,7 +16,7 @@ def lengthen(bars: Bars, width_ns: int) -> Bars:
     """
     out = Bars(np.empty(bars.size, dtype=np.int64), *(np.empty(bars.size) for _ in Bars._fields[1:]))
     used = _merge(*bars, width_ns, *out)
-    return Bars(*(column[:used].copy() for column in out))
+    return Bars._make(column[:used].copy() for column in out)
 
 
 @kernel

@@ -29,7 +29,12 @@ _WORD: Final = 64
 
 # Kernels freeze module constants, but not members of an enumeration's class.
 _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = int(Op.ADD), int(Op.SUBTRACT), int(Op.MULTIPLY), int(Op.DIVIDE)
-_NEGATIVE, _ABSOLUTE, _MAXIMUM, _MINIMUM = int(Op.NEGATIVE), int(Op.ABSOLUTE), int(Op.MAXIMUM), int(Op.MINIMUM)
+_NEGATIVE, _ABSOLUTE, _MAXIMUM, _MINIMUM = (
+    int(Op.NEGATIVE),
+    int(Op.ABSOLUTE),
+    int(Op.MAXIMUM),
+    int(Op.MINIMUM),
+)
 _SHIFT, _MEAN, _PERCENTILE = int(Op.SHIFT), int(Op.ROLLING_MEAN), int(Op.ROLLING_PERCENTILE)
 _ABOVE, _AT_OR_ABOVE, _CROSSES = int(Op.ABOVE), int(Op.AT_OR_ABOVE), int(Op.CROSSES_ABOVE)
 _RISING, _FALLING, _SQUEEZE = int(Op.RISING), int(Op.FALLING), int(Op.SQUEEZE)
@@ -138,12 +143,10 @@ def evaluate(  # noqa: C901, PLR0912 - one branch an operation
 
 
 @kernel
-def pack(
-    octets: Bits, slots: NDArray[np.int32], first_octet: int, first_word: int, words: int, out: Bits
-) -> None:
+def pack(octets: Bits, slots: NDArray[np.int32], first_octet: int, first_word: int, words: int, out: Bits) -> None:
     """Gather truths of eight bars at a time into bits.
 
-    octets: (truth slots, rows / 8) uint64, the truths' bytes as words. slots: which truths to keep, a row of `out` each.
+    octets: (truth slots, rows / 8) uint64, the truths' bytes as words. slots: truths to keep, a row of `out` each.
     first_octet: where the block's own rows begin. first_word, words: where in `out` they go.
     """
     # Multiplying by this brings the lowest bits of eight bytes together in the highest byte.
@@ -211,7 +214,7 @@ def _window_percentile(values: Float64s, window: int, percentile: float, least: 
         below = int(np.floor(position))
         fraction = position - below
         low, high = ordered[below], ordered[min(below + 1, count - 1)]
-        if fraction < 0.5:
+        if fraction < 0.5:  # noqa: PLR2004 - from the nearer neighbour, as the reference
             out[i] = low + (high - low) * fraction
         else:
             out[i] = high - (high - low) * (1 - fraction)
@@ -285,9 +288,7 @@ def _dipped_then_crosses_above(values: Float64s, threshold: float, bars: int, ou
 
 
 @kernel
-def _combine(
-    op: int, members: NDArray[np.int32], least: int, truths: Truths, rows: int, out: Truths
-) -> None:
+def _combine(op: int, members: NDArray[np.int32], least: int, truths: Truths, rows: int, out: Truths) -> None:
     """Write conjunction, disjunction or count of several truths."""
     out[:] = truths[members[0], :rows]
     if op == _ALL:

@@ -87,7 +87,7 @@ def _node(tree: ast.expr, depth: int) -> Node:
     if depth > _MAX_DEPTH:
         raise ExpressionError(f"nests deeper than {_MAX_DEPTH}", position)
     match tree:
-        case ast.Constant(value=value) if type(value) in (int, float):
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             if not math.isfinite(value):
                 raise ExpressionError("number is out of range", position)
             return number(value)
@@ -118,15 +118,16 @@ def _call(function: str, arguments: list[ast.expr], position: int, depth: int) -
     literals = arguments[operand_count:]
     if function == "rolling_percentile":
         window, percentile, least = literals
-        parameters = (_window(window, 1), _literal(percentile, 0, 100), _window(least, 1))
-    else:
-        parameters = tuple(_window(literal, 0 if function == "shift" else 1) for literal in literals)
-    return Node(function, operands, parameters=parameters)
+        limits = (_window(window, 1), _literal(percentile, 0, 100), _window(least, 1))
+        return Node(function, operands, parameters=limits)
+    windows = tuple(_window(literal, 0 if function == "shift" else 1) for literal in literals)
+    return Node(function, operands, parameters=windows)
 
 
 def _literal(tree: ast.expr, low: float, high: float) -> float:
-    if isinstance(tree, ast.Constant) and type(tree.value) in (int, float) and low <= tree.value <= high:
-        return float(tree.value)
+    match tree:
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool) and low <= value <= high:
+            return float(value)
     raise ExpressionError(f"must be a literal number from {low} to {high}", tree.col_offset + 1)
 
 

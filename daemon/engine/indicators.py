@@ -18,6 +18,9 @@ from daemon.engine.rolling import rolling_max, rolling_min, running_mean
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# TA-Lib's number of the exponential kind of moving average.
+_EMA = 1
+
 Column: TypeAlias = np.ndarray[tuple[int], Any]
 """(n,) float64; candle patterns stay int32 until a block converts them."""
 
@@ -139,8 +142,8 @@ _COMPUTE: dict[str, _Compute] = {
     "obv": _of("close volume", talib.OBV),
     "adosc": _of(_HLC + " volume", talib.ADOSC, fastperiod=3, slowperiod=10),
     "aroon": _of("high low", talib.AROON, timeperiod=25),
-    "apo": _of("close", talib.APO, fastperiod=12, slowperiod=26, matype=talib.MA_Type.EMA),
-    "ppo": _of("close", talib.PPO, fastperiod=12, slowperiod=26, matype=talib.MA_Type.EMA),
+    "apo": _of("close", talib.APO, fastperiod=12, slowperiod=26, matype=_EMA),
+    "ppo": _of("close", talib.PPO, fastperiod=12, slowperiod=26, matype=_EMA),
     "ppo_signal": _of("ppo", talib.EMA, timeperiod=9),
     "trix_15": _of("close", talib.TRIX, timeperiod=15),
     "cmo_14": _of("close", talib.CMO, timeperiod=14),

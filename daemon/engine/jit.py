@@ -6,7 +6,7 @@ arguments are always C-contiguous, writable arrays and plain scalars, so each ke
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numba
 
@@ -22,4 +22,4 @@ def kernel(function: F) -> F:
     """Compile on first call, without the GIL, into the per-user cache."""
     compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     KERNELS.append(compiled)
-    return compiled  # type: ignore[no-any-return]
+    return cast("F", compiled)

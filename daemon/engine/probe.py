@@ -57,11 +57,11 @@ class Trades(NamedTuple):
         """Return uninitialised columns to be filled."""
         ints, bytes_ = np.int32, np.int8
         kinds = (ints, ints, bytes_, bytes_, ints, *(np.float64,) * 6)
-        return Trades(*(np.empty(capacity, dtype=kind) for kind in kinds))
+        return Trades._make(np.empty(capacity, dtype=kind) for kind in kinds)
 
     def rows(self, stop: int) -> Trades:
         """First rows, as views."""
-        return Trades(*(column[:stop] for column in self))
+        return Trades._make(column[:stop] for column in self)
 
 
 class Groups(NamedTuple):
@@ -84,7 +84,7 @@ class Groups(NamedTuple):
     def empty(capacity: int) -> Groups:
         """Return uninitialised columns to be filled."""
         kinds = (np.int32, np.int8, np.int8, np.int32, *(np.float64,) * 4)
-        return Groups(*(np.empty(capacity, dtype=kind) for kind in kinds))
+        return Groups._make(np.empty(capacity, dtype=kind) for kind in kinds)
 
 
 class Summary(NamedTuple):
@@ -106,7 +106,7 @@ class Summary(NamedTuple):
     def zeros(combinations: int) -> Summary:
         """Return columns of zeros to be filled."""
         kinds = (np.int64, np.int64, np.int64, *(np.float64,) * 4)
-        return Summary(*(np.zeros(combinations, dtype=kind) for kind in kinds))
+        return Summary._make(np.zeros(combinations, dtype=kind) for kind in kinds)
 
 
 class Combinations(NamedTuple):
@@ -187,7 +187,7 @@ def group(trades: Trades, bars: Bars, counts: Int64s) -> tuple[Groups, Summary]:
     """
     groups, summary = Groups.empty(trades.side.size), Summary.zeros(counts.size)
     rows = aggregate(trades, bars.start_ns // NS_PER_HOUR, counts, groups, summary)
-    return Groups(*(column[:rows] for column in groups)), summary
+    return Groups._make(column[:rows] for column in groups), summary
 
 
 @kernel
@@ -336,8 +336,8 @@ def _walk(
 
 @kernel
 def _deviation(close: Float64s, entry_price: float, start: int, bars: int, moves: float) -> float:
-    """Population standard deviation of close - entry over `bars` closes whose sum is `moves`; 0 for fewer than two."""
-    if bars < 2:
+    """Return the population deviation of close - entry over `bars` closes that sum to `moves`; 0 below two."""
+    if bars < 2:  # noqa: PLR2004 - one bar deviates from nothing
         return 0.0
     mean = moves / bars
     squares = 0.0
@@ -387,9 +387,7 @@ def aggregate(trades: Trades, hours: Int64s, counts: Int64s, groups: Groups, sum
                 groups.max_profit[row] = profit
                 row += 1
             at = after
-        _, mean, deviation, drawdown, profit, wins = _statistics(
-            sides, pnl, drawdowns, profits, start, stop, _EITHER
-        )
+        _, mean, deviation, drawdown, profit, wins = _statistics(sides, pnl, drawdowns, profits, start, stop, _EITHER)
         summary.trades[combination] = stop - start
         summary.groups[combination] = row - first_row
         summary.wins[combination] = wins

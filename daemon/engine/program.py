@@ -319,9 +319,7 @@ class _Builder:
         return self._leaf(op, node, node, bars=bars, guard=bars)
 
     def _dipped(self, node: Node, threshold: float, bars: int) -> int:
-        return self._leaf(
-            Op.DIPPED_THEN_CROSSES_ABOVE, node, node, bars=bars, guard=bars, parameter=threshold
-        )
+        return self._leaf(Op.DIPPED_THEN_CROSSES_ABOVE, node, node, bars=bars, guard=bars, parameter=threshold)
 
     def _pullback(self, level_col: Operand, multiplier: float, *, to_above: bool) -> int:
         level, tolerance = parse(level_col), _atr_times(multiplier)

@@ -57,7 +57,7 @@ def import_bars(
     bars, lines = table.bars, table.lines
     if (np.diff(bars.start_ns) < 0).any():
         order = np.argsort(bars.start_ns, kind="stable")
-        bars, lines = Bars(*(column[order] for column in bars)), lines[order]
+        bars, lines = Bars._make(column[order] for column in bars), lines[order]
         notes.append("rows were not in order of time: sorted")
     bars, repeated = _without_repeats(bars, lines, source)
     if repeated:
@@ -98,7 +98,8 @@ def _check_rows(table: BarTable, source: str) -> None:
     value = float(getattr(table.bars, violation.field)[violation.row])
     raise SourceDataInvalid(
         Code.BARS_INVALID,
-        f"{source} line {line}: {violation.field} {value:g} {violation.rule}; nothing was stored: correct or remove the row",
+        f"{source} line {line}: {violation.field} {value:g} {violation.rule}; nothing was stored: "
+        "correct or remove the row",
         {"file": source, "line": line, "field": violation.field},
     )
 
@@ -117,7 +118,7 @@ def _without_repeats(bars: Bars, lines: Int64s, source: str) -> tuple[Bars, int]
                 "nothing was stored: keep one of them",
                 {"file": source, "line": second, "field": "timestamp"},
             )
-    return Bars(*(np.delete(column, again) for column in bars)), len(again)
+    return Bars._make(np.delete(column, again) for column in bars), len(again)
 
 
 def _check_spacing(bars: Bars, timeframe: Timeframe, source: str) -> None:
@@ -128,8 +129,8 @@ def _check_spacing(bars: Bars, timeframe: Timeframe, source: str) -> None:
     if steps[row] < _LEAST_SPACING * timeframe.ns:
         raise SourceDataInvalid(
             Code.BARS_INVALID,
-            f"{source}: bars {steps[row] / NS_PER_SECOND:g} s apart at {_iso(int(bars.start_ns[row]))} are no {timeframe} "
-            "bars; nothing was stored: give the file's own --timeframe",
+            f"{source}: bars {steps[row] / NS_PER_SECOND:g} s apart at {_iso(int(bars.start_ns[row]))} are no "
+            f"{timeframe} bars; nothing was stored: give the file's own --timeframe",
             {"file": source, "field": "timestamp"},
         )
 

@@ -59,9 +59,7 @@ class Executor(Protocol):
 
     workers: int
 
-    def submit(
-        self, job: ProbeJob, progress: Callable[[int], None], cancelled: threading.Event
-    ) -> Future[JobIndex]:
+    def submit(self, job: ProbeJob, progress: Callable[[int], None], cancelled: threading.Event) -> Future[JobIndex]:
         """Queue a job. The future fails with an AtlasError; `progress` is called from another thread."""
 
     def start(self) -> None:
@@ -87,9 +85,7 @@ class ThreadExecutor:
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="probe")
 
-    def submit(
-        self, job: ProbeJob, progress: Callable[[int], None], cancelled: threading.Event
-    ) -> Future[JobIndex]:
+    def submit(self, job: ProbeJob, progress: Callable[[int], None], cancelled: threading.Event) -> Future[JobIndex]:
         """Queue a job."""
 
         def checkpoint() -> None:
@@ -153,9 +149,7 @@ class ProcessExecutor:
         for thread in self._threads:
             thread.start()
 
-    def submit(
-        self, job: ProbeJob, progress: Callable[[int], None], cancelled: threading.Event
-    ) -> Future[JobIndex]:
+    def submit(self, job: ProbeJob, progress: Callable[[int], None], cancelled: threading.Event) -> Future[JobIndex]:
         """Queue a job."""
         future: Future[JobIndex] = Future()
         self._tasks.put(_Task(job, progress, cancelled, future))
@@ -188,7 +182,7 @@ class ProcessExecutor:
                     task.future.set_result(self._attend(worker, task))
                 except AtlasError as error:
                     task.future.set_exception(error)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001
                     # The boundary between a worker and the runs: whatever breaks here fails this job alone.
                     _log.exception("worker %d failed on %s %s", number, task.job.instrument.key, task.job.timeframe)
                     task.future.set_exception(JobFailed(Code.INTERNAL, f"worker {number}: {error!r}"))
@@ -301,7 +295,7 @@ def _outcome(runner: JobRunner, job: ProbeJob, pipe: Connection) -> JobIndex | A
         return runner.run(job, pipe.send, checkpoint)
     except AtlasError as error:
         return error
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # The boundary of the process: an unknown failure is told with its place, and the worker lives on.
         _log.exception("job failed")
         where = error.__traceback__

@@ -37,9 +37,7 @@ class JobRunner:
         self._book = book
         self._programs: dict[tuple[int, ...], Program] = {}
 
-    def run(
-        self, job: ProbeJob, progress: Callable[[int], None], checkpoint: Callable[[], None]
-    ) -> JobIndex:
+    def run(self, job: ProbeJob, progress: Callable[[int], None], checkpoint: Callable[[], None]) -> JobIndex:
         """Probe one series and spool the rows.
 
         progress: told how many combinations are done. checkpoint: called often; what it raises ends the job.
@@ -89,9 +87,7 @@ def _spool_batch(spool: Spool, batch: probe.Batch, bars: Bars, *, persist_trades
         spool.add(ResultKind.TRADES, batch.first, stop, [combination, *times, *trades[2:]])
 
 
-def _index(
-    job: ProbeJob, selection: Selection, summaries: list[probe.Summary], spool: Spool
-) -> JobIndex:
+def _index(job: ProbeJob, selection: Selection, summaries: list[probe.Summary], spool: Spool) -> JobIndex:
     start_ns, end_ns = job.period
     bars = selection.bars
     totals = probe.Summary(*(np.concatenate(columns) for columns in zip(*summaries, strict=True)))

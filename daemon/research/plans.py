@@ -14,7 +14,7 @@ from daemon.core.market import NS_PER_DAY, NS_PER_SECOND, Instrument, Timeframe,
 from daemon.core.strategy import RiskProfile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
@@ -106,9 +106,7 @@ class ProbeJob(msgspec.Struct, frozen=True):
     spool: str
 
 
-def plan(
-    request: ProbeRequest, bars: BarStore, book: RuleBook, profiles: Mapping[str, RiskProfile]
-) -> Plan:
+def plan(request: ProbeRequest, bars: BarStore, book: RuleBook, profiles: Mapping[str, RiskProfile]) -> Plan:
     """Check a request against what is stored and configured.
 
     InvalidRequest or NotFound with the code of whatever is wrong first.
@@ -179,13 +177,13 @@ def date_range(start_date: str | None, end_date: str | None) -> tuple[TsNs | Non
     )
 
 
-def source_of(timeframe: Timeframe, stored: Mapping[Timeframe, object], instrument: Instrument) -> Timeframe:
+def source_of(timeframe: Timeframe, stored: Iterable[Timeframe], instrument: Instrument) -> Timeframe:
     """Choose the stored bars a timeframe comes from: its own, else the longest that divides it."""
     if timeframe in stored:
         return timeframe
     dividing = [each for each in stored if each.ns < timeframe.ns and timeframe.ns % each.ns == 0]
     if not dividing:
-        have = ", ".join(sorted(stored, key=lambda each: each.ns)) or "none"
+        have = ", ".join(each for each in Timeframe if each in stored) or "none"
         raise NotFound(
             Code.NO_BARS,
             f"{instrument.key} has no {timeframe} bars, and none shorter to derive them from (stored: {have})",
@@ -206,9 +204,7 @@ def _profile(name: str, profiles: Mapping[str, RiskProfile]) -> RiskProfile:
 
 def _listed(values: Sequence[T], field: str) -> list[T]:
     if not values or len(values) > _MAX_SYMBOLS:
-        raise InvalidRequest(
-            Code.INVALID_REQUEST, f"`{field}` needs 1 to {_MAX_SYMBOLS} entries", {"field": field}
-        )
+        raise InvalidRequest(Code.INVALID_REQUEST, f"`{field}` needs 1 to {_MAX_SYMBOLS} entries", {"field": field})
     return list(dict.fromkeys(values))
 
 

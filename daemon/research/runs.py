@@ -205,7 +205,7 @@ class Runs:
         with self._env.read() as transaction:
             return stored_run(transaction, run_id)
 
-    def list(self) -> list[RunView]:
+    def all(self) -> list[RunView]:
         """Return all runs, the newest first."""
         with self._env.read() as transaction:
             views = stored_runs(transaction)
@@ -290,8 +290,8 @@ class Runs:
         """List what is left to do."""
         done: dict[tuple[str, str], set[tuple[int, str]]] = {}
         for index in indexes:
-            pairs = zip(index.totals.strategy_id, index.totals.risk_profile, strict=True)
-            done.setdefault((index.instrument, index.timeframe), set()).update(pairs)
+            stored = zip(index.totals.strategy_id, index.totals.risk_profile, strict=True)
+            done.setdefault((index.instrument, index.timeframe), set()).update(stored)
         jobs = []
         for target in plan_.targets:
             finished = done.get((target.instrument.key, target.timeframe), set())
@@ -338,10 +338,12 @@ class Runs:
             self._store(active, number, future.result(), spool)
         except AtlasError as error:
             self._job_failed(active, number, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # The last frame of a worker thread: a defect fails the run instead of vanishing.
             _log.exception("run %s: %s %s failed", job.run_id, job.instrument.key, job.timeframe)
-            self._job_failed(active, number, JobFailed(Code.INTERNAL, f"{job.instrument.key} {job.timeframe}: {error!r}"))
+            self._job_failed(
+                active, number, JobFailed(Code.INTERNAL, f"{job.instrument.key} {job.timeframe}: {error!r}")
+            )
         finally:
             spool.unlink(missing_ok=True)
             with active.lock:
@@ -400,13 +402,14 @@ class Runs:
         _log.info("run %s %s: %d combinations", run.run_id, active.run.status, active.run.completed_combinations)
 
     def _recover(self) -> None:
-        """Runs that a killed process left active have failed; their stored jobs stay."""
+        """Mark runs that a killed process left active as failed; their stored jobs stay."""
 
         def fail(transaction: Transaction) -> None:
             for run in [view.run for view in stored_runs(transaction)]:
                 if run.status in ACTIVE:
                     failure = Failure(
-                        Code.INTERRUPTED, "the process ended while it ran: run the same run id again to resume"
+                        Code.INTERRUPTED,
+                        "the process ended while it ran: run the same run id again to resume",
                     )
                     failed = msgspec.structs.replace(run, status="failed", error=failure)
                     documents.put(transaction, KIND, run.run_id, failed)

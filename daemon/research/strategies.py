@@ -73,7 +73,9 @@ class RuleBook:
         categories = sorted({strategy.category for strategy in self})
         if category is not None and category not in categories:
             raise InvalidRequest(
-                Code.INVALID_REQUEST, f"category `{category}` is not one of {', '.join(categories)}", {"field": "category"}
+                Code.INVALID_REQUEST,
+                f"category `{category}` is not one of {', '.join(categories)}",
+                {"field": "category"},
             )
         return [strategy for strategy in self if category in (None, strategy.category)]
 
@@ -92,7 +94,10 @@ def load(paths: Sequence[Path]) -> RuleBook:
                 raise _invalid(path, f"strategy {strategy.id}", "id", f"is used twice (also in {other.name})")
             if strategy.name in names:
                 raise _invalid(
-                    path, f"strategy {strategy.id}", "name", f"`{strategy.name}` is strategy {names[strategy.name]}'s"
+                    path,
+                    f"strategy {strategy.id}",
+                    "name",
+                    f"`{strategy.name}` is strategy {names[strategy.name]}'s",
                 )
             loaded[strategy.id] = (strategy, path)
             names[strategy.name] = strategy.id

@@ -75,7 +75,9 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
             return msgspec.msgpack.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
         except (binascii.Error, ValueError, msgspec.MsgspecError):
             raise InvalidRequest(
-                Code.INVALID_CURSOR, "the cursor is not one that this run's list returned", {"field": "cursor"}
+                Code.INVALID_CURSOR,
+                "the cursor is not one that this run's list returned",
+                {"field": "cursor"},
             ) from None
 
 

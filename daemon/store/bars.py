@@ -139,7 +139,11 @@ class BarStore:
         return {series.timeframe: series for series in self.series() if series.instrument == instrument}
 
     def read(
-        self, instrument: Instrument, timeframe: Timeframe, start_ns: TsNs | None = None, stop_ns: TsNs | None = None
+        self,
+        instrument: Instrument,
+        timeframe: Timeframe,
+        start_ns: TsNs | None = None,
+        stop_ns: TsNs | None = None,
     ) -> Bars:
         """Read the bars that start in [start_ns, stop_ns); None is open. Empty where nothing is stored."""
         with self._env.read() as transaction:
@@ -150,9 +154,7 @@ class BarStore:
             bars = _concatenate([Bars(*part) for _, part in _chunks(transaction, prefix, start_ns, stop_ns)])
             return bars.rows(*_slice(bars.start_ns, start_ns, stop_ns))
 
-    def holds(
-        self, instrument: Instrument, timeframe: Timeframe, start_ns: TsNs | None, stop_ns: TsNs | None
-    ) -> bool:
+    def holds(self, instrument: Instrument, timeframe: Timeframe, start_ns: TsNs | None, stop_ns: TsNs | None) -> bool:
         """Tell whether any bar starts in [start_ns, stop_ns), decoding no more than times."""
         with self._env.read() as transaction:
             number = self._number(transaction, instrument)
@@ -167,7 +169,13 @@ class BarStore:
     # Writing.
 
     def merge(
-        self, transaction: Transaction, instrument: Instrument, timeframe: Timeframe, bars: Bars, *, replace: bool
+        self,
+        transaction: Transaction,
+        instrument: Instrument,
+        timeframe: Timeframe,
+        bars: Bars,
+        *,
+        replace: bool,
     ) -> Overlay:
         """Lay checked, ascending bars over what is stored.
 
@@ -196,9 +204,9 @@ class BarStore:
             return overlay
         kept = np.ones(stored.size, dtype=bool)
         kept[at] = False
-        merged = _concatenate([Bars(*(column[kept] for column in stored)), bars])
+        merged = _concatenate([Bars._make(column[kept] for column in stored), bars])
         order = np.argsort(merged.start_ns, kind="stable")
-        self._rewrite(transaction, prefix, [key for key, _ in touched], Bars(*(column[order] for column in merged)))
+        self._rewrite(transaction, prefix, [key for key, _ in touched], Bars._make(column[order] for column in merged))
         return overlay
 
     # Internals.
@@ -209,10 +217,10 @@ class BarStore:
         entry = msgspec.msgpack.decode(entry_value, type=_SeriesEntry) if entry_value else None
         row_count, size = (entry.rows, entry.stored_bytes) if entry else (0, 0)
         for key in old:
-            value = transaction.get("chunks", key)
-            if value is not None:
-                row_count -= codec.rows(value)
-                size -= len(value)
+            replaced = transaction.get("chunks", key)
+            if replaced is not None:
+                row_count -= codec.rows(replaced)
+                size -= len(replaced)
                 transaction.delete("chunks", key)
         for start in range(0, bars.size, codec.CHUNK_ROWS):
             part = bars.rows(start, start + codec.CHUNK_ROWS)
@@ -266,7 +274,7 @@ def _concatenate(parts: list[Bars]) -> Bars:
         return Bars(np.empty(0, dtype=np.int64), *(np.empty(0) for _ in Bars._fields[1:]))
     if len(parts) == 1:
         return parts[0]
-    return Bars(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return Bars._make(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
 def _slice(times: Int64s, start_ns: TsNs | None, stop_ns: TsNs | None) -> tuple[int, int]:

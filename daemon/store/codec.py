@@ -70,7 +70,8 @@ def encode_rows(columns: Sequence[NDArray[Any]]) -> bytes:
     """Encode equally long columns of results."""
     compressor = zstandard.ZstdCompressor(level=1)
     return _assemble(
-        columns, [(Codec.ZSTD, 0, compressor.compress(np.ascontiguousarray(column).data)) for column in columns]
+        columns,
+        [(Codec.ZSTD, 0, compressor.compress(np.ascontiguousarray(column).data)) for column in columns],
     )
 
 

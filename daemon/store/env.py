@@ -12,7 +12,7 @@ import errno
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Self, TypeVar, cast
 
 import lmdb
 import msgspec
@@ -66,8 +66,7 @@ class Transaction:
         """Return a value as a view into the map, valid until the transaction ends."""
         if database not in self._databases:
             return None
-        value: memoryview | None = self._raw.get(key, db=self._databases[database])
-        return value
+        return cast("memoryview | None", self._raw.get(key, db=self._databases[database]))
 
     def put(self, database: str, key: bytes, value: bytes | memoryview) -> None:
         """Insert or replace."""
@@ -87,7 +86,7 @@ class Transaction:
                 key = bytes(cursor.key())
                 if not key.startswith(prefix):
                     return
-                yield key, cursor.value()
+                yield key, cast("memoryview", cursor.value())
                 found = cursor.next()
 
     def floor(self, database: str, prefix: bytes, key: bytes) -> bytes | None:
@@ -139,7 +138,7 @@ class Environment:
         """Close; no transaction may be open."""
         self._env.close()
 
-    def __enter__(self) -> Environment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -176,7 +175,7 @@ class Environment:
     def size_bytes(self) -> int:
         """Bytes of the file that hold pages in use."""
         with self._translated():
-            return (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]  # type: ignore[no-any-return]
+            return (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
 
     # Internals.
 
@@ -238,7 +237,8 @@ class Environment:
         full = isinstance(error, lmdb.DiskError) or getattr(error, "errno", None) in _FULL_ERRNOS
         if full or any(message in text for message in ("No space left", "File too large", "Disk quota")):
             return StoreFull(
-                Code.STORE_FULL, f"no room on the disk for {self.path}; nothing of this write was kept: make room, retry"
+                Code.STORE_FULL,
+                f"no room on the disk for {self.path}; nothing of this write was kept: make room, retry",
             )
         if isinstance(error, (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError)):
             return StoreCorrupt(Code.STORE_CORRUPT, f"{self.path} is damaged ({text}): restore a copy of it")

@@ -1,9 +1,9 @@
 """Keys of the store: big-endian, so that byte order is the order of instrument, stream, time.
 
-    chunks     instrument u32 | stream u8 | width u64 | first time i64, sign bit flipped
-    series     instrument u32 | stream u8 | width u64
-    results    run id 0x00 instrument key 0x00 timeframe 0x00 | batch u32 | kind u8 | part u32
-    documents  kind 0x00 id
+chunks     instrument u32 | stream u8 | width u64 | first time i64, sign bit flipped
+series     instrument u32 | stream u8 | width u64
+results    run id 0x00 instrument key 0x00 timeframe 0x00 | batch u32 | kind u8 | part u32
+documents  kind 0x00 id
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import mmap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -99,7 +99,7 @@ class JobIndex(msgspec.Struct, frozen=True):
     parts: list[Part]
 
 
-class StoredJob(NamedTuple):
+class StoredJob(msgspec.Struct, frozen=True):
     """A stored job: where it lies, and its index."""
 
     prefix: bytes
@@ -117,7 +117,7 @@ class Spool:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = path.open("wb")
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -135,7 +135,8 @@ class Spool:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StoreFull(
-                    Code.STORE_FULL, f"no room on the disk for {self._path}; the job is not stored: make room, run again"
+                    Code.STORE_FULL,
+                    f"no room on the disk for {self._path}; the job is not stored: make room, run again",
                 ) from error
             raise
         self.parts.append(Part(kind, self._numbers[kind], first, stop, len(columns[0]), offset, len(value)))

@@ -74,8 +74,7 @@ def test_column_order_is_free_and_other_columns_are_ignored():
 @pytest.mark.parametrize("quote", ["", '"'])
 def test_delimiter_is_found_in_the_header_line(delimiter, quote):
     text = "\n".join(
-        delimiter.join(f"{quote}{cell}{quote}" for cell in line.split(","))
-        for line in (HEADER + ROW).splitlines()
+        delimiter.join(f"{quote}{cell}{quote}" for cell in line.split(",")) for line in (HEADER + ROW).splitlines()
     )
     assert bars_of(text).bars.volume.tolist() == [10.25]
 

@@ -104,9 +104,7 @@ def test_parquet_is_known_by_content_and_counts_rows_from_1(tmp_path):
 def test_parquet_beyond_the_bound_is_refused_before_it_fills_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(read, "MAX_TEXT_BYTES", 10_000)
     error = refusal(read_bars, frame(tmp_path, open=[1.0] * 9_999))
-    assert (
-        error.message == "bars.parquet: the columns take more than 10,000 bytes decompressed; split the file"
-    )
+    assert error.message == "bars.parquet: the columns take more than 10,000 bytes decompressed; split the file"
 
 
 def test_damaged_parquet_is_refused(tmp_path):

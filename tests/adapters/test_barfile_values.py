@@ -61,9 +61,7 @@ def test_times_become_exact_nanoseconds_utc_and_assumptions_are_noted(time, expe
     table = bars_of(with_times(time))
     assert table.bars.start_ns.tolist() == [expected_ns]
     if note and not note.endswith("."):
-        instant = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=expected_ns // 1000)).isoformat(
-            " "
-        )
+        instant = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=expected_ns // 1000)).isoformat(" ")
         note = f"Times are epoch {note}: the first, {time}, is {instant}."
     assert table.notes == ((note,) if note else ())
 

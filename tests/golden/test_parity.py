@@ -154,9 +154,7 @@ def test_every_combination_trades_a_synthetic_series_as_the_reference(series):
     recorded = read_json(SYNTHETIC / f"trades-{series}.json.gz")
     names = recorded["columns"]
     expected = {
-        (each["strategy_id"], each["risk_profile"]): [
-            dict(zip(names, trade, strict=True)) for trade in each["trades"]
-        ]
+        (each["strategy_id"], each["risk_profile"]): [dict(zip(names, trade, strict=True)) for trade in each["trades"]]
         for each in recorded["combinations"]
     }
     assert len(expected) == 300

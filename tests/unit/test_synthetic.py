@@ -218,9 +218,7 @@ def test_a_market_open_all_day_on_weekdays_closes_for_the_weekend_only():
 
 
 def test_time_before_1970_works():
-    bars = simulate(
-        MarketModel(), seed=1, start_ns=-NS_PER_DAY, bars=10, timeframe=Timeframe.DAY_1, session=WEEKDAYS
-    )
+    bars = simulate(MarketModel(), seed=1, start_ns=-NS_PER_DAY, bars=10, timeframe=Timeframe.DAY_1, session=WEEKDAYS)
     assert bars.start_ns[:4].tolist() == [day * NS_PER_DAY for day in (-1, 0, 1, 4)]
 
 

@@ -25,7 +25,9 @@ def _stored() -> None:
 
 @importing.command("bars")
 def import_bars(
-    file: Annotated[Path, typer.Argument(help="CSV, CSV.gz or Parquet with timestamp, open, high, low, close, volume.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV, CSV.gz or Parquet with timestamp, open, high, low, close, volume.")
+    ],
     symbol: Annotated[str, typer.Option(help="What the bars are of, such as SPY.")],
     timeframe: Annotated[str, typer.Option(help="1Sec, 1Min, 5Min, 15Min, 1Hour or 1Day.")],
     venue: Annotated[str, typer.Option(help="Where it is traded; part of the instrument's key.")] = "local",
@@ -50,7 +52,9 @@ def import_bars(
     for note in report.notes:
         typer.echo(f"note: {note}", err=True)
     parts = [f"{report.added} added"]
-    parts += [f"{count} {word}" for count, word in ((report.unchanged, "stored already"), (report.replaced, "replaced"))]
+    parts += [
+        f"{count} {word}" for count, word in ((report.unchanged, "stored already"), (report.replaced, "replaced"))
+    ]
     typer.echo(
         f"{report.instrument} {report.timeframe}: {report.rows} rows from {iso(report.first_ns)} to "
         f"{iso(report.last_ns)}: {', '.join(parts)}"

@@ -155,7 +155,7 @@ def _parquet(blocks: Iterator[Block], names: Sequence[str], output: Path) -> int
 
 
 def _arrow(column: Any) -> Any:
-    """Times leave as UTC timestamps, not as times of nowhere."""
+    """Convert a column; times leave as UTC timestamps, not as times of nowhere."""
     import pyarrow as pa
 
     if column.dtype == "datetime64[ns]":
@@ -179,7 +179,8 @@ class _whole_file:  # noqa: N801 - a context manager
             self._file = self._temporary.open(self._mode, encoding=encoding)
         except OSError as error:
             raise ConfigError(
-                Code.OUTPUT_UNWRITABLE, f"{self._path} cannot be written: {error.strerror}; choose another --output"
+                Code.OUTPUT_UNWRITABLE,
+                f"{self._path} cannot be written: {error.strerror}; choose another --output",
             ) from error
         return self._file
 

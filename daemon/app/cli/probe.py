@@ -32,13 +32,17 @@ def run(
     risk_profiles: Annotated[str | None, typer.Option(help="Comma-separated; all without it.")] = None,
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, from 00:00 UTC.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, included.")] = None,
-    strategy_ids: Annotated[str | None, typer.Option("--strategies", help="Comma-separated ids; all without it.")] = None,
+    strategy_ids: Annotated[
+        str | None, typer.Option("--strategies", help="Comma-separated ids; all without it.")
+    ] = None,
     run_id: Annotated[str | None, typer.Option(help="Name of the run; the same name again resumes it.")] = None,
     persist_trades: Annotated[bool, typer.Option("--persist-trades", help="Store every trade too.")] = False,  # noqa: FBT002
     executor: Annotated[
         Literal["threads", "processes"], typer.Option(help="Where jobs run (without a daemon).")
     ] = "threads",
-    workers: Annotated[int, typer.Option(min=0, max=256, help="How many at once (without a daemon); 0: one a core.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="How many at once (without a daemon); 0: one a core.")
+    ] = 0,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
@@ -89,7 +93,12 @@ def _draw(writer: Writer, run_id: str) -> RunStatus:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"run {run_id}", left="")
         while (status := writer.status(run_id)).status in ("queued", "running"):
@@ -189,7 +198,9 @@ def list_runs(
 
 @runs.command("delete")
 def delete(
-    run_id: Annotated[str, typer.Argument(help="The run.")], data_dir: DataDir = None, config: ConfigFile = None
+    run_id: Annotated[str, typer.Argument(help="The run.")],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
 ) -> None:
     """Remove a run and its results."""
     from daemon.app import wiring
