@@ -8,7 +8,7 @@ double precision in the written order.
 from __future__ import annotations
 
 import ast
-import math
+import sys
 from typing import NamedTuple
 
 from daemon.core.strategy import Operand
@@ -88,7 +88,7 @@ def _node(tree: ast.expr, depth: int) -> Node:
         raise ExpressionError(f"nests deeper than {_MAX_DEPTH}", position)
     match tree:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-            if not math.isfinite(value):
+            if value > sys.float_info.max:
                 raise ExpressionError("number is out of range", position)
             return number(value)
         case ast.Name(id=name):

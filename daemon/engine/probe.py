@@ -152,7 +152,7 @@ def combine(strategies: Sequence[Strategy], pairs: Sequence[tuple[int, RiskProfi
             if multiplier:
                 distances[row, column] = multiplier * scale
         if strategy.time_stop_bars:
-            limits[row] = int(strategy.time_stop_bars * profile.time_scale)
+            limits[row] = int(min(strategy.time_stop_bars * profile.time_scale, _NO_LIMIT))
     places = np.array([place for place, _ in pairs], dtype=np.int32)
     return Combinations(places, distances, limits)
 

@@ -1,7 +1,7 @@
 """How good the best of many must look before it means anything.
 
-Try enough strategies without any edge, and one of them shines. These are the yardsticks for that: what the best
-of N is worth by luck, and what a single result must exceed when it was picked out of N.
+Try enough strategies without any edge, and one of them shines. These are the yardsticks for that: what the
+best of N is worth by luck, and what a single result must exceed when it was picked out of N.
 """
 
 from __future__ import annotations

@@ -34,15 +34,15 @@ class Ranking(NamedTuple):
     """All (symbol, timeframe, strategy, risk profile) of some jobs, one row each, in the jobs' order.
 
     job: (c,) int64, place of the row's job in what was ranked. strategy_id: (c,) int64. risk_profile: c names.
-    trades: (c,) int64. pnl_mean: (c,) float64, fraction of the entry price. win_rate: (c,) float64, 0 to 1. Both
-    NaN without trades.
+    trades: (c,) int64. pnl_mean: (c,) float64, fraction of the entry price. win_rate: (c,) float64, 0 to 1. Both NaN
+    without trades.
     t: (c,) float64, mean over its standard error (sample deviation); NaN for fewer than two trades or equal ones.
     z: (c,) float64, t on the normal scale, where 10 trades and 1,000 compare with each other and with luck.
     order: (r,) int64 rows with MIN_TRADES and a t, by z, the best first, ties in the jobs' order.
     tried: combinations that traded at least once. What never traded could not have won, so it is no try; what
     traded too little to be ranked would have been looked at had it traded more, so it is one.
-    chance_z: the best z of that many tries without an edge, on average. threshold_z: what any of them passes with
-    a chance of 5 %. Both as of one try where there is none.
+    chance_z: the best z of that many tries without an edge, on average. threshold_z: what any of them passes
+    with a chance of 5 %. Both as of one try where there is none.
     """
 
     job: Int64s
@@ -89,7 +89,7 @@ def rank(indexes: Sequence[JobIndex]) -> Ranking:
     ranked = np.flatnonzero((trades >= MIN_TRADES) & np.isfinite(t))
     tried = int(np.count_nonzero(traded))
     return Ranking(
-        job=np.repeat(np.arange(len(indexes)), [len(each.trades) for each in totals]),
+        job=_column(([place] * len(each.trades) for place, each in enumerate(totals)), np.int64),
         strategy_id=_column((each.strategy_id for each in totals), np.int64),
         risk_profile=tuple(chain.from_iterable(each.risk_profile for each in totals)),
         trades=trades,
@@ -114,13 +114,14 @@ def multiple_testing_note(ranking: Ranking) -> str:
     idle = ranking.trades.size - ranking.tried
     return (
         f"{ranking.tried:,} combinations traded and count as tries"
-        f"{f' ({idle:,} never traded and do not)' if idle else ''}. If none had an edge, the best would still be "
-        f"expected at z = {ranking.chance_z:.2f}, and the chance that any passes z = {ranking.threshold_z:.2f} "
-        f"would be {FAMILY_LEVEL:.0%}. {_verdict(ranking, ranking.best_z)} z is mean P&L over its standard error (t) "
-        "on the normal scale, and only a yardstick. The tries share bars and rules; that makes the threshold "
-        "conservative. Trades that follow each other are not independent, which flatters z, and other runs over "
-        "the same bars are tries that are not counted here. P&L is gross: no fees, spread or slippage, stops and "
-        "targets filled at exactly their level, each trade a fraction of its entry price."
+        f"{f' ({idle:,} never traded and do not)' if idle else ''}. If none had an edge, the best would still "
+        f"be expected at z = {ranking.chance_z:.2f}, and the chance that any passes "
+        f"z = {ranking.threshold_z:.2f} would be {FAMILY_LEVEL:.0%}. {_verdict(ranking, ranking.best_z)} "
+        "z is mean P&L over its standard error (t) on the normal scale, and only a yardstick. The tries share bars and "
+        "rules; that makes the threshold conservative. Trades that follow each other are not independent, which can "
+        "flatter z; other runs over the same bars are tries that are not counted here; and z compares with earning "
+        "nothing, not with holding. P&L is gross: no fees, spread or slippage, stops and targets filled at exactly "
+        "their level, each trade a fraction of its entry price."
     )
 
 

@@ -353,20 +353,18 @@ class Runs:
                 self._finish(active)
 
     def _job_failed(self, active: _Active, number: int, error: AtlasError) -> None:
-        """Mark the run by the first failure; its other jobs go on."""
+        """Remember the first failure; the run's other jobs go on, and it ends when they have."""
         with active.lock:
             active.in_jobs.pop(number, None)
-            if active.run.status in ACTIVE:
-                status: Status = "cancelled" if error.code is Code.CANCELLED else "failed"
-                failure = Failure(error.code, error.message)
-                active.run = msgspec.structs.replace(active.run, status=status, error=failure)
+            if active.run.error is None:
+                active.run = msgspec.structs.replace(active.run, error=Failure(error.code, error.message))
 
     def _store(self, active: _Active, number: int, index: JobIndex, spool: Path) -> None:
         with active.lock:
             run = active.run
             updated = msgspec.structs.replace(
                 run,
-                status="running" if run.status == "queued" else run.status,
+                status="running",
                 completed_combinations=run.completed_combinations + len(index.totals.trades),
                 total_trades=run.total_trades + sum(index.totals.trades),
                 total_result_records=run.total_result_records + sum(index.totals.groups),
@@ -384,7 +382,9 @@ class Runs:
     def _finish(self, active: _Active) -> None:
         with active.lock:
             run = active.run
-            status: Status = "completed" if run.status in ACTIVE else run.status
+            status: Status = "completed"
+            if run.error is not None:
+                status = "cancelled" if run.error.code == Code.CANCELLED else "failed"
             active.run = msgspec.structs.replace(
                 run,
                 status=status,
