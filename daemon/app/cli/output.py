@@ -60,6 +60,12 @@ def emit_blocks(blocks: Iterator[Block], names: Sequence[str], form: str, output
         return _write(blocks, names, "csv" if form == "table" else form, file)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that appears under its name once it is complete."""
+    with _whole_file(path, "w") as file:
+        file.write(text)
+
+
 def _write(blocks: Iterator[Block], names: Sequence[str], form: str, file: IO[str]) -> int:
     from daemon.research.views import texts
 
