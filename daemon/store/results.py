@@ -8,7 +8,6 @@ job is stored whole or not at all, and a spool file that outlives its process is
 from __future__ import annotations
 
 import errno
-import mmap
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -147,11 +146,11 @@ def put_job(transaction: Transaction, run_id: str, index: JobIndex, spool: Path)
     """Store a finished job from its spool file; the caller's transaction makes it whole."""
     prefix = keys.job(run_id, index.instrument, index.timeframe)
     batch = sum(1 for _ in _indexes(transaction, prefix))
-    if index.parts:
-        with spool.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            for part in index.parts:
-                value = mapped[part.offset : part.offset + part.length]
-                transaction.put("results", keys.result(prefix, batch, part.kind, part.number), value)
+    with spool.open("rb") as file:
+        for part in index.parts:
+            file.seek(part.offset)
+            value = file.read(part.length)
+            transaction.put("results", keys.result(prefix, batch, part.kind, part.number), value)
     transaction.put("results", keys.result(prefix, batch, ResultKind.INDEX), documents.pack(index))
 
 
