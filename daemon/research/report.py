@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from daemon.core.market import Timeframe, TsNs
+from daemon.core.market import Timeframe
 from daemon.research.ranking import MIN_TRADES, Ranking, multiple_testing_note, rank
 from daemon.research.strategies import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from daemon.core.market import Float64s, Int64s
+    from daemon.core.market import Float64s, Int64s, TsNs
+    from daemon.core.strategy import RiskProfile
     from daemon.research.runs import Run
     from daemon.research.strategies import RuleBook
     from daemon.store.results import JobIndex
@@ -29,8 +30,26 @@ if TYPE_CHECKING:
 LISTED: Final = 15
 
 _RANK_HEADINGS: Final = ("", "Strategy", "Series", "Profile", "Trades", "Mean P&L", "Won", "t", "z")
-_DATA_HEADINGS: Final = ("Symbol", "Timeframe", "From", "Bars", "First", "Last", "Partial buckets", "Digest")
+_DATA_HEADINGS: Final = ("Symbol", "Timeframe", "Source", "Bars", "From", "To", "Partial buckets", "Digest")
+_LISTED_IDS: Final = 20
+_MINUTE_S: Final = 60
 _DASH: Final = "\N{EN DASH}"
+
+
+_RULES: Final = (
+    "No costs: no fees, spread, slippage, financing or market impact.",
+    (
+        "A signal is seen at a bar's close and filled at the next bar's open. Stops, targets and trailing stops are "
+        "filled at exactly their level, also where a bar opened beyond it."
+    ),
+    (
+        "Within a bar, exits are tried in this order: exit signal, stop, target, trailing stop, time stop. The "
+        "trailing stop rises on the bar's own high (a short's falls on its low) before it is tested, which is "
+        "optimistic. The bar of the entry is not tested."
+    ),
+    "One position at a time for each combination. Positions open at the end of the bars are dropped.",
+    "A trade's P&L is a fraction of its entry price: no position sizes, no compounding.",
+)
 
 
 class _Named(NamedTuple):
@@ -55,9 +74,7 @@ class _Content(NamedTuple):
     ranking: Ranking
 
 
-def render_report(
-    run: Run, indexes: Sequence[JobIndex], book: RuleBook, *, title: str, labels: Sequence[str]
-) -> str:
+def render_report(run: Run, indexes: Sequence[JobIndex], book: RuleBook, *, title: str, labels: Sequence[str]) -> str:
     """Render a run's stored jobs as a page of some 5 MB that loads nothing.
 
     labels: what the reader must not miss, such as `synthetic market, seed 7`. Everything is escaped. A strategy that
@@ -118,7 +135,7 @@ def _alarm(run: Run) -> str:
         return ""
     reason = f": {run.error.message}" if run.error else ""
     done = f"{run.completed_combinations:,} of {run.total_combinations:,} combinations"
-    return f'<div class="alarm">This run is {run.status}, the page shows {done}{escape(reason)}</div>'
+    return f'<div class="alarm">Not a whole run ({run.status}): {done} are stored{escape(reason)}</div>'
 
 
 def _figures(content: _Content) -> str:
@@ -130,10 +147,10 @@ def _figures(content: _Content) -> str:
         ("Combinations tried", f"{ranking.tried:,}", f"of {ranking.trades.size:,} run; the others never traded"),
         ("Best z", _signed(ranking.best_z, 2), luck),
         ("Past the threshold", f"{ranking.exceeding:,}", f"of {ranking.order.size:,} with {MIN_TRADES} trades or more"),
-        ("Trades", f"{int(ranking.trades.sum()):,}", f"{len(content.strategies):,} strategies"),
+        ("Trades", f"{int(ranking.trades.sum()):,}", "in all combinations"),
         ("Series", f"{len(series):,}", f"{symbols:,} symbol{'' if symbols == 1 else 's'}"),
         ("Dates", *_period(indexes)),
-        ("Elapsed", _duration(run.elapsed_seconds), f"{_rate(ranking.trades.size, run.elapsed_seconds)}"),
+        ("Elapsed", _duration(run.elapsed_seconds), f"{len(content.strategies):,} strategies"),
     )
     return "".join(
         f'<div class="figure"><span>{name}</span><b>{value}</b><span>{words}</span></div>'
@@ -153,18 +170,143 @@ def _period(indexes: list[JobIndex]) -> tuple[str, str]:
 
 
 def _grid(content: _Content) -> dict[str, object]:
-    """Matrices of one list a column and one entry a strategy; null where a combination was not run or has no value."""
-    ranking, profiles = content.ranking, list(content.run.risk_profiles)
+    """Return columns, strategies and matrices of one list a column; -1 trades where a combination was not run."""
+    ranking = content.ranking
     series = [(symbol, index.timeframe) for symbol, index in zip(content.symbols, content.indexes, strict=True)]
-    used = set(zip(ranking.job.tolist(), ranking.risk_profile, strict=True))
-    columns = {
-        (*each, profile): None
-        for each, (job, profile) in sorted(
-            ((series[job], (job, profile)) for job, profile in used),
-            key=lambda pair: (pair[1][0], profiles.index(pair[1][1])),
-        )
+    keys = [(*series[job], profile) for job, profile in zip(ranking.job.tolist(), ranking.risk_profile, strict=True)]
+    run = set(keys)
+    wanted = ((*each, profile) for each in dict.fromkeys(series) for profile in content.run.risk_profiles)
+    columns = {key: place for place, key in enumerate(key for key in wanted if key in run)}
+    rows = {strategy_id: place for place, strategy_id in enumerate(content.strategies)}
+    at = [columns[key] for key in keys], [rows[strategy_id] for strategy_id in ranking.strategy_id.tolist()]
+
+    def matrix(values: Float64s, digits: int) -> list[list[float]]:
+        cells = np.full((len(columns), len(rows)), np.nan)
+        cells[at] = np.round(values, digits)
+        return cells.tolist()
+
+    trades = np.full((len(columns), len(rows)), -1)
+    trades[at] = ranking.trades
+    return {
+        "columns": [dict(zip(("symbol", "timeframe", "profile"), key, strict=True)) for key in columns],
+        "strategies": [each._asdict() for each in content.strategies.values()],
+        "trades": trades.tolist(),
+        "mean": matrix(100 * ranking.pnl_mean, 4),
+        "win": matrix(100 * ranking.win_rate, 1),
+        "t": matrix(ranking.t, 3),
+        "z": matrix(ranking.z, 3),
+        "chance": ranking.chance_z,
+        "threshold": ranking.threshold_z,
+        "min_trades": MIN_TRADES,
     }
-    return {"columns": columns}
 
 
-def _tmp() -> None: ...
+# The tables.
+
+
+def _rank_table(content: _Content, rows: Int64s) -> str:
+    if rows.size == 0:
+        return f'<p class="soft">No combination has {MIN_TRADES} trades or more with differing results.</p>'
+    ranking = content.ranking
+    lines = []
+    for place, row in enumerate(rows.tolist(), start=1):
+        job = ranking.job[row]
+        cells = (
+            str(place),
+            content.strategies[int(ranking.strategy_id[row])].name,
+            f"{content.symbols[job]} {content.indexes[job].timeframe}",
+            ranking.risk_profile[row],
+            f"{ranking.trades[row]:,}",
+            f"{_signed(100 * ranking.pnl_mean[row], 3)} %",
+            f"{100 * ranking.win_rate[row]:.1f} %",
+            _signed(ranking.t[row], 2),
+            _signed(ranking.z[row], 2),
+        )
+        passes = abs(ranking.z[row]) > ranking.threshold_z
+        kind = ("gain" if ranking.z[row] > 0 else "loss") if passes else ""
+        lines.append(_line(cells, kind))
+    return _table("ranks", _RANK_HEADINGS, lines)
+
+
+def _series_table(content: _Content) -> str:
+    lines = {}
+    for symbol, index in zip(content.symbols, content.indexes, strict=True):
+        cells = (
+            symbol,
+            index.timeframe,
+            "stored" if index.source == index.timeframe else f"derived from {index.source}",
+            f"{index.bars:,}",
+            _time(index.period_start_ns),
+            _time(index.period_end_ns),
+            ", ".join(_time(each) for each in index.partial_buckets) or _DASH,
+            index.bars_digest[:8],
+        )
+        lines[index.instrument, index.timeframe] = _line(cells)
+    return _table("data", _DATA_HEADINGS, lines.values())
+
+
+def _table(kind: str, headings: Iterable[str], lines: Iterable[str]) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _line(cells: Iterable[str], kind: str = "") -> str:
+    return f'<tr class="{kind}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
+
+
+# The words.
+
+
+def _assumptions(content: _Content, book: RuleBook) -> list[str]:
+    run = content.run
+    derived = len({(each.instrument, each.timeframe) for each in content.indexes if each.source != each.timeframe})
+    partial = len({(each.instrument, each.timeframe) for each in content.indexes if each.partial_buckets})
+    known = {strategy.id: digest(strategy) for strategy in book}
+    changed = [each for each in content.strategies if each in known and run.rules.get(each) != known[each]]
+    lines = [*_RULES, *(f"Risk profile {name}: {_scales(each)}." for name, each in run.risk_profiles.items())]
+    if derived:
+        lines.append(
+            f"{derived:,} series {'is' if derived == 1 else 'are'} derived from shorter bars, aligned to UTC; of "
+            f"{partial or 'none'} of them the stored bars cover the first or last bar only in part (table below)."
+        )
+    if changed:
+        lines.append(
+            f"The rules of {len(changed):,} strategies were changed after this run ({_listed(changed)}): their names "
+            "are today's, their figures the old rules'."
+        )
+    return lines
+
+
+def _scales(profile: RiskProfile) -> str:
+    scales = {
+        "stop": profile.stop_scale,
+        "target": profile.target_scale,
+        "trail": profile.trailing_scale,
+        "time": profile.time_scale,
+    }
+    return ", ".join(f"{name} \N{MULTIPLICATION SIGN} {scale:g}" for name, scale in scales.items())
+
+
+def _listed(ids: list[int]) -> str:
+    shown = ", ".join(str(each) for each in ids[:_LISTED_IDS])
+    return shown if len(ids) <= _LISTED_IDS else f"{shown}, ..."
+
+
+def _signed(value: float | None, digits: int) -> str:
+    return _DASH if value is None else f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _time(time_ns: TsNs) -> str:
+    """Write a time to the second, without what is zero: `2024-01-03`, `2024-01-03 14:30`."""
+    day, _, clock = str(np.datetime64(time_ns, "ns").astype("datetime64[s]")).partition("T")
+    if clock == "00:00:00":
+        return day
+    return f"{day} {clock.removesuffix(':00')}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTE_S:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), _MINUTE_S)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

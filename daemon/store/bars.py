@@ -88,22 +88,11 @@ class BarStore:
         """Return every stored series, ordered by instrument, then timeframe."""
         with self._env.read() as transaction:
             instruments = {number: instrument for instrument, number in self._instruments(transaction)}
-            found = []
-            for key, value in transaction.scan("series", b""):
-                number, stream, width_ns = keys.instrument_of(key)
-                if stream != Stream.BARS:
-                    continue
-                entry = msgspec.msgpack.decode(value, type=_SeriesEntry)
-                found.append(
-                    Series(
-                        instrument=instruments[number],
-                        timeframe=_WIDTHS[width_ns],
-                        rows=entry.rows,
-                        first_ns=entry.first_ns,
-                        last_ns=entry.last_ns,
-                        stored_bytes=entry.stored_bytes,
-                    )
-                )
+            found = [
+                _series(instruments[keys.instrument_of(key)[0]], key, value)
+                for key, value in transaction.scan("series", b"")
+                if keys.instrument_of(key)[1] == Stream.BARS
+            ]
         return sorted(found, key=lambda series: (series.instrument, series.timeframe.ns))
 
     def resolve(self, text: str) -> Instrument:
@@ -136,7 +125,15 @@ class BarStore:
 
     def timeframes(self, instrument: Instrument) -> dict[Timeframe, Series]:
         """Return what is stored of one instrument."""
-        return {series.timeframe: series for series in self.series() if series.instrument == instrument}
+        with self._env.read() as transaction:
+            number = self._number(transaction, instrument)
+            if number is None:
+                return {}
+            found = [
+                _series(instrument, key, value)
+                for key, value in transaction.scan("series", keys.series_of(number, Stream.BARS))
+            ]
+        return {series.timeframe: series for series in found}
 
     def read(
         self,
@@ -249,6 +246,18 @@ class BarStore:
         transaction.put("meta", _INSTRUMENT_COUNT, number.to_bytes(4, "big"))
         transaction.put("instruments", instrument.key.encode(), number.to_bytes(4, "big"))
         return number
+
+
+def _series(instrument: Instrument, key: bytes, value: memoryview) -> Series:
+    entry = msgspec.msgpack.decode(value, type=_SeriesEntry)
+    return Series(
+        instrument=instrument,
+        timeframe=_WIDTHS[keys.instrument_of(key)[2]],
+        rows=entry.rows,
+        first_ns=entry.first_ns,
+        last_ns=entry.last_ns,
+        stored_bytes=entry.stored_bytes,
+    )
 
 
 def _chunks(

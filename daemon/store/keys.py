@@ -38,6 +38,11 @@ def series(instrument_id: int, stream: Stream, width_ns: int) -> bytes:
     return _SERIES.pack(instrument_id, stream, width_ns)
 
 
+def series_of(instrument_id: int, stream: Stream) -> bytes:
+    """Prefix of an instrument's series of one stream."""
+    return _SERIES.pack(instrument_id, stream, 0)[: -_TIME.size]
+
+
 def chunk(series_key: bytes, first_ns: int) -> bytes:
     """Key of the chunk whose first row is at `first_ns`; negative times sort before 1970."""
     return series_key + _TIME.pack((first_ns + _SIGN) % (1 << 64))
