@@ -80,8 +80,8 @@ def demo(
     config: ConfigFile = None,
 ) -> None:
     """Run the full probe on a simulated market, or on your file, and write a report."""
+    from daemon.app.cli.demo import run_demo
     from daemon.app.config import load
-    from daemon.app.demo import run_demo
 
     settings = load(config)
     run_demo(settings, settings.data_dir(data_dir), file, timeframe, seed, output)

@@ -1,4 +1,7 @@
-"""`atlasd demo`: a market, the full probe over it, the ranking with what luck alone would give, and a report."""
+"""`atlasd demo`: a market, the full probe over it, the ranking with what luck alone would give, and a report.
+
+Loaded when the command runs, so it may import what it needs.
+"""
 
 from __future__ import annotations
 
@@ -80,9 +83,7 @@ def _simulated(seed: int) -> _Market:
     from daemon.engine.synthetic import WEEKDAYS, MarketModel, simulate
 
     timeframe = Timeframe.HOUR_1
-    bars = simulate(
-        MarketModel(), seed=seed, start_ns=_START_NS, bars=_BARS, timeframe=timeframe, session=WEEKDAYS
-    )
+    bars = simulate(MarketModel(), seed=seed, start_ns=_START_NS, bars=_BARS, timeframe=timeframe, session=WEEKDAYS)
     table = BarTable(bars, np.arange(1, bars.size + 1), ())
     label = f"simulated market, seed {seed}: not real prices"
     return _Market(Instrument("synthetic", f"DEMO-{seed}"), timeframe, table, "the simulator", label)
