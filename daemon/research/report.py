@@ -271,8 +271,8 @@ def _assumptions(content: _Content, book: RuleBook) -> list[str]:
         )
     if changed:
         lines.append(
-            f"The rules of {len(changed):,} strategies were changed after this run ({_listed(changed)}): their names "
-            "are today's, their figures the old rules'."
+            f"Strategies whose rules were changed after this run: {_listed(changed)}. Their names are today's, their "
+            "figures the old rules'."
         )
     return lines
 

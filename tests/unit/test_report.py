@@ -230,4 +230,4 @@ def test_strategies_that_left_the_book_or_changed_are_told_apart():
     other = msgspec.structs.replace(strategy(2, "Fast Cross"), time_stop_bars=5)
     words = Reader(page(job((TRADES, TRADES)), book=RuleBook([other]))).words
     assert "rule_1" in words
-    assert "The rules of 1 strategies were changed after this run (2)" in words
+    assert "Strategies whose rules were changed after this run: 2." in words
