@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 
 def main() -> None:
     """Run the command line."""
     from daemon.app.cli.main import run
 
-    sys.exit(run())
+    run()
 
 
 if __name__ == "__main__":

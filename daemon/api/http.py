@@ -246,7 +246,12 @@ def _refuse(status: int, code: Code, message: str, details: dict[str, Any] | Non
 
 
 async def _body(request: web.Request, kind: type[T]) -> T:
-    content = await request.read()
+    try:
+        content = await request.read()
+    except web.RequestPayloadError:
+        raise InvalidRequest(
+            Code.INVALID_REQUEST, "the body cannot be read: its encoding is broken, or it was cut short"
+        ) from None
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
@@ -320,13 +325,19 @@ async def _stream(request: web.Request, rows: RunRows, pieces: Iterator[bytes]) 
     piece = await asyncio.to_thread(following)
     response = web.StreamResponse(headers={"Content-Type": _JSON})
     await response.prepare(request)
-    await response.write(b'{"results":[')
-    while piece is not None:
-        await response.write(piece)
-        piece = await asyncio.to_thread(following)
-        if piece is not None:
-            await response.write(b",")
-    cursor = None if rows.next_cursor is None else rows.next_cursor.encode()
-    await response.write(b'],"next_cursor":' + msgspec.json.encode(cursor) + b"}")
-    await response.write_eof()
+    try:
+        await response.write(b'{"results":[')
+        while piece is not None:
+            await response.write(piece)
+            piece = await asyncio.to_thread(following)
+            if piece is not None:
+                await response.write(b",")
+        cursor = None if rows.next_cursor is None else rows.next_cursor.encode()
+        await response.write(b'],"next_cursor":' + msgspec.json.encode(cursor) + b"}")
+        await response.write_eof()
+    except AtlasError as error:
+        # The status has gone out: breaking off is the only way left to say that the list is not whole.
+        _log.error("%s broken off: %s", request.path_qs, error.message)
+        if request.transport is not None:
+            request.transport.abort()
     return response

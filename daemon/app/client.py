@@ -6,9 +6,9 @@ import http.client
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
-import psutil
 
 from daemon.api import protocol
+from daemon.app.lock import read_owner
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, NotFound, SourceUnavailable
 from daemon.ingest import uploads
 from daemon.ingest.bars import ImportReport
@@ -37,12 +37,13 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 def find(folder: Path) -> Ready | None:
-    """Return the daemon that serves a data folder, None where none is running."""
+    """Return the daemon that holds a folder's writer lock, None where the holder is no daemon that is ready."""
     try:
         ready = msgspec.json.decode((folder / READY_FILE).read_bytes(), type=Ready)
     except (OSError, msgspec.MsgspecError):
         return None
-    return ready if psutil.pid_exists(ready.pid) else None
+    owner = read_owner(folder)
+    return ready if owner is not None and owner.pid == ready.pid else None
 
 
 class DaemonClient:

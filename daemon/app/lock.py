@@ -33,6 +33,12 @@ class WriterLock:
         self._owner = Owner(os.getpid(), command)
 
     def __enter__(self) -> Self:
+        """Take the lock, unless `acquire` has."""
+        if not self._lock.is_locked:
+            self.acquire()
+        return self
+
+    def acquire(self) -> None:
         """Take the lock; Conflict STORE_LOCKED names the process that has it."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -46,7 +52,6 @@ class WriterLock:
                 {"pid": owner.pid if owner else None},
             ) from None
         write_atomically(self._folder / _OWNER, msgspec.json.encode(self._owner))
-        return self
 
     def __exit__(self, *_: object) -> None:
         (self._folder / _OWNER).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from daemon.app import client, logs
 from daemon.app.client import DaemonClient, Ready
 from daemon.app.lock import WriterLock, write_atomically
 from daemon.app.resources import resource
-from daemon.core.errors import Code, ConfigError
+from daemon.core.errors import Code, ConfigError, Conflict
 from daemon.ingest.bars import ImportReport, import_bars
 from daemon.research import strategies
 from daemon.research.executors import ProcessExecutor, ThreadExecutor, WorkerSetup
@@ -128,11 +128,16 @@ def writer(
     kind: ExecutorKind = "threads",
     workers: int | None = None,
 ) -> Iterator[Writer]:
-    """Open whoever may write: the daemon where one serves the folder, else this process under the lock."""
-    if (ready := client.find(folder)) is not None:
+    """Open whoever may write: this process under the lock, or the daemon where it has the lock."""
+    lock = WriterLock(folder, command)
+    try:
+        lock.acquire()
+    except Conflict:
+        if (ready := client.find(folder)) is None:
+            raise
         yield DaemonClient(ready, folder)
         return
-    with WriterLock(folder, command), Environment(folder, config.store) as env:
+    with lock, Environment(folder, config.store) as env:
         store = Store(env, BarStore(env))
         book = rule_book(config)
         executor = _executor(config, folder, store, book, kind, workers)

@@ -55,8 +55,8 @@ class Node(NamedTuple):
 
 
 def number(value: float) -> Node:
-    """Return a literal as a node."""
-    return Node("number", parameters=(float(value),))
+    """Return a literal as a node; -0.0, which equals 0.0 and would share its slot, becomes 0.0."""
+    return Node("number", parameters=(float(value) + 0.0,))
 
 
 def column(name: str) -> Node:

@@ -232,6 +232,8 @@ class ProcessExecutor:
                     match worker.pipe.recv():
                         case int(done):
                             task.progress(done)
+                        case AtlasError(code=Code.CANCELLED) if not task.cancelled.is_set():
+                            raise JobFailed(Code.INTERRUPTED, "the daemon stopped")
                         case AtlasError() as error:
                             raise error
                         case "ready":
@@ -295,6 +297,8 @@ def _outcome(runner: JobRunner, job: ProbeJob, pipe: Connection) -> JobIndex | A
         return runner.run(job, pipe.send, checkpoint)
     except AtlasError as error:
         return error
+    except (EOFError, BrokenPipeError):
+        raise  # the parent is gone
     except Exception as error:  # noqa: BLE001
         # The boundary of the process: an unknown failure is told with its place, and the worker lives on.
         _log.exception("job failed")

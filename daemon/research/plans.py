@@ -23,6 +23,8 @@ RUN_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,50}")
 T = TypeVar("T")
 
 _MAX_SYMBOLS: Final = 10_000
+_FIRST_DAY: Final = date(1678, 1, 1)
+_LAST_DAY: Final = date(2261, 12, 31)
 
 # One core, warm, measured: `atlasd bench probe`.
 _SECONDS_PER_BAR_AND_COMBINATION: Final = 1.2e-8
@@ -210,13 +212,16 @@ def _listed(values: Sequence[T], field: str) -> list[T]:
 
 def _day(text: str, field: str) -> date:
     try:
-        if len(text) == len("2025-01-31"):
-            return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
-        pass
-    raise InvalidRequest(
-        Code.INVALID_DATE_RANGE, f"{field} `{text}` is not a day written as YYYY-MM-DD", {"field": field}
-    )
+        day = None
+    if day is None or day.isoformat() != text:  # weeks and other spellings of ISO 8601
+        why = "is not a day written as YYYY-MM-DD"
+    elif not _FIRST_DAY <= day <= _LAST_DAY:
+        why = f"is not between {_FIRST_DAY} and {_LAST_DAY}, which nanoseconds in 64 bits can tell"
+    else:
+        return day
+    raise InvalidRequest(Code.INVALID_DATE_RANGE, f"{field} `{text}` {why}", {"field": field})
 
 
 def _midnight_ns(day: date) -> TsNs:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -19,7 +20,7 @@ from daemon.core.errors import AtlasError, Code, Conflict, JobFailed, NotFound
 from daemon.core.market import Timeframe, TsNs
 from daemon.core.strategy import RiskProfile
 from daemon.research.plans import Plan, ProbeJob, ProbeRequest, Target, date_range, plan
-from daemon.research.selection import select
+from daemon.research.selection import fingerprint
 from daemon.research.strategies import digest
 from daemon.store import documents, results
 
@@ -207,9 +208,9 @@ class Runs:
 
     def all(self) -> list[RunView]:
         """Return all runs, the newest first."""
+        active = dict(self._active)  # first: what is not in it has its last state on disk
         with self._env.read() as transaction:
             views = stored_runs(transaction)
-        active = self._active
         return [active[view.run.run_id].view() if view.run.run_id in active else view for view in views]
 
     # Internals.
@@ -281,8 +282,7 @@ class Runs:
             index = by_series.get((target.instrument.key, target.timeframe))
             if index is None:
                 continue
-            selection = select(self._bars, self._job(plan_, target, []))
-            if selection.digest() != index.bars_digest:
+            if fingerprint(self._bars, self._job(plan_, target, [])) != index.bars_digest:
                 return f"bars ({target.instrument.key} {target.timeframe} changed since)"
         return None
 
@@ -304,7 +304,6 @@ class Runs:
     def _job(self, plan_: Plan, target: Target, combinations: list[tuple[int, str]]) -> ProbeJob:
         start_ns, _ = date_range(plan_.start_date, None)
         end_ns, _ = date_range(plan_.end_date, None)
-        name = f"{plan_.run_id}-{target.instrument.venue}-{target.instrument.symbol}-{target.timeframe}"
         return ProbeJob(
             run_id=plan_.run_id,
             instrument=target.instrument,
@@ -316,7 +315,8 @@ class Runs:
             combinations=combinations,
             risk_profiles=plan_.risk_profiles,
             persist_trades=plan_.persist_trades,
-            spool=str(self._spool / (name.replace("/", "%") + ".spool")),
+            # Never used again: a worker that outlives a killed daemon may still write to its own, or remove it.
+            spool=str(self._spool / f"{uuid.uuid4().hex}.spool"),
         )
 
     def _start(self, active: _Active, number: int, job: ProbeJob) -> None:
@@ -380,26 +380,27 @@ class Runs:
             active.run = updated
 
     def _finish(self, active: _Active) -> None:
+        """Store how the run ended. It counts as active until that is done: who sees it end may use its id again."""
         with active.lock:
             run = active.run
             status: Status = "completed"
             if run.error is not None:
                 status = "cancelled" if run.error.code == Code.CANCELLED else "failed"
-            active.run = msgspec.structs.replace(
+            ended = msgspec.structs.replace(
                 run,
                 status=status,
                 finished_ns=self._now_ns(),
                 elapsed_seconds=active.elapsed_before + time.monotonic() - active.started_s,
             )
         try:
-            self._env.write(lambda transaction: documents.put(transaction, KIND, run.run_id, active.run))
+            self._env.write(lambda transaction: documents.put(transaction, KIND, run.run_id, ended))
         except AtlasError as error:
             # Nobody waits on this thread; the run stays "running" on disk and is recovered at the next start.
             _log.error("run %s ended, but its state could not be stored: %s", run.run_id, error.message)
         with self._lock:
             self._active.pop(run.run_id, None)
         active.finished.set()
-        _log.info("run %s %s: %d combinations", run.run_id, active.run.status, active.run.completed_combinations)
+        _log.info("run %s %s: %d combinations", run.run_id, status, ended.completed_combinations)
 
     def _recover(self) -> None:
         """Mark runs that a killed process left active as failed; their stored jobs stay."""

@@ -15,17 +15,14 @@ if TYPE_CHECKING:
 
 
 class Selection(NamedTuple):
-    """Selected bars; partial_buckets: starts of derived bars that the stored series covers in part."""
+    """Selected bars.
+
+    partial_buckets: starts of derived bars that the stored series covers in part. digest: as `fingerprint` says.
+    """
 
     bars: Bars
     partial_buckets: tuple[TsNs, ...]
-
-    def digest(self) -> str:
-        """Fingerprint of all columns, times included."""
-        hasher = hashlib.blake2b(digest_size=16)
-        for column in self.bars:
-            hasher.update(np.ascontiguousarray(column).data)
-        return hasher.hexdigest()
+    digest: str
 
 
 def select(store: BarStore, job: ProbeJob) -> Selection:
@@ -36,7 +33,7 @@ def select(store: BarStore, job: ProbeJob) -> Selection:
     """
     bars = store.read(job.instrument, job.source, job.start_ns, job.stop_ns)
     if job.source == job.timeframe or bars.size == 0:
-        return Selection(bars, ())
+        return Selection(bars, (), _digest(bars))
     from daemon.engine.bars import lengthen
 
     derived = lengthen(bars, job.timeframe.ns)
@@ -47,4 +44,19 @@ def select(store: BarStore, job: ProbeJob) -> Selection:
         partial.append(first_ns)
     if bars.start_ns[-1] == series.last_ns and series.last_ns + job.source.ns < last_ns + job.timeframe.ns:
         partial.append(last_ns)
-    return Selection(derived, tuple(dict.fromkeys(partial)))
+    return Selection(derived, tuple(dict.fromkeys(partial)), _digest(bars))
+
+
+def fingerprint(store: BarStore, job: ProbeJob) -> str:
+    """Digest of the stored bars that a job's bars are or come from, times included.
+
+    Of the source, not of what is derived from it: deriving takes the kernels, which a server's process never loads.
+    """
+    return _digest(store.read(job.instrument, job.source, job.start_ns, job.stop_ns))
+
+
+def _digest(bars: Bars) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    for column in bars:
+        hasher.update(np.ascontiguousarray(column).data)
+    return hasher.hexdigest()

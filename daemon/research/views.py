@@ -72,13 +72,15 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     def decode(text: str) -> Cursor:
         """Read a client's text; InvalidRequest INVALID_CURSOR."""
         try:
-            return msgspec.msgpack.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
+            cursor = msgspec.msgpack.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
+            Timeframe(cursor.timeframe)
         except (binascii.Error, ValueError, msgspec.MsgspecError):
             raise InvalidRequest(
                 Code.INVALID_CURSOR,
                 "the cursor is not one that this run's list returned",
                 {"field": "cursor"},
             ) from None
+        return cursor
 
 
 class RunRows:
@@ -268,7 +270,7 @@ def _order(job: StoredJob) -> tuple[str, int, int]:
 
 
 def _start_order(cursor: Cursor) -> tuple[str, int, int, int]:
-    return cursor.instrument, parse_timeframe(cursor.timeframe).ns, cursor.batch, cursor.part
+    return cursor.instrument, Timeframe(cursor.timeframe).ns, cursor.batch, cursor.part
 
 
 def _sides(side: NDArray[np.int8]) -> NDArray[Any]:

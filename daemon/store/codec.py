@@ -3,7 +3,7 @@
 A value is a header, a table with one entry a column, then the columns, each starting on a multiple of eight bytes so
 that a reader decodes only what it asks for:
 
-    header  magic "AC" | version u8 | columns u8 | rows u32 | crc32 of the rest u32 | reserved u32
+    header  magic "AC" | version u8 | columns u8 | rows u32 | crc32 of all else u32 | reserved u32
     entry   codec u8 | dtype u8 | decimals i8 | reserved u8 | offset u32 | length u32 | reserved u32
 
 Market columns go through pcodec. Prices are decimal numbers, so a float64 column is stored as integers of 10^-decimals
@@ -37,7 +37,7 @@ _HEADER: Final = struct.Struct("<2sBBIII")
 _ENTRY: Final = struct.Struct("<BBbBIII")
 _MAGIC: Final = b"AC"
 _VERSION: Final = 1
-_CRC_END: Final = 12
+_CRC: Final = slice(8, 12)
 _ALIGNMENT: Final = 8
 _MAX_DECIMALS: Final = 15
 _EXACT_INTEGER: Final = float(1 << 53)
@@ -87,7 +87,7 @@ def decode(value: bytes | memoryview, wanted: Sequence[int] | None = None) -> li
     """
     try:
         magic, version, count, row_count, crc, _ = _HEADER.unpack_from(value)
-        if magic != _MAGIC or version != _VERSION or crc != zlib.crc32(memoryview(value)[_CRC_END:]):
+        if magic != _MAGIC or version != _VERSION or crc != _checksum(value):
             raise ValueError("checksum or format does not match")
         places = range(count) if wanted is None else wanted
         return [_decode_column(value, place, row_count) for place in places]
@@ -122,8 +122,16 @@ def _assemble(columns: Sequence[NDArray[Any]], encoded: list[tuple[Codec, int, b
         padding = -len(body) % _ALIGNMENT
         bodies.append(body + bytes(padding))
         offset += len(body) + padding
-    tail = bytes(4) + b"".join(table) + b"".join(bodies)
-    return _HEADER.pack(_MAGIC, _VERSION, len(columns), len(columns[0]), zlib.crc32(tail), 0)[:_CRC_END] + tail
+    value = bytearray(_HEADER.pack(_MAGIC, _VERSION, len(columns), len(columns[0]), 0, 0))
+    value += b"".join(table) + b"".join(bodies)
+    value[_CRC] = _checksum(value).to_bytes(4, "little")
+    return bytes(value)
+
+
+def _checksum(value: bytes | bytearray | memoryview) -> int:
+    """CRC of all but its own place: a wrong count of rows would decode to rows that never were."""
+    view = memoryview(value)
+    return zlib.crc32(view[_CRC.stop :], zlib.crc32(view[: _CRC.start]))
 
 
 def _decimals(values: Float64s) -> int | None:

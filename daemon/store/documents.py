@@ -21,8 +21,8 @@ _ZSTD: Final = b"\x01"
 
 
 def pack(document: msgspec.Struct) -> bytes:
-    """Encode: one byte of codec id, then the frame."""
-    return _ZSTD + zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(document))
+    """Encode: one byte of codec id, then the frame with its checksum."""
+    return _ZSTD + zstandard.ZstdCompressor(level=3, write_checksum=True).compress(msgspec.msgpack.encode(document))
 
 
 def unpack(value: bytes | memoryview, kind: type[T]) -> T:

@@ -9,6 +9,7 @@ costs nothing, so growing is for Windows, which allocates the whole map.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import threading
 from contextlib import contextmanager
@@ -32,15 +33,17 @@ FILE_NAME: Final = "atlas.lmdb"
 DATABASES: Final = ("meta", "instruments", "series", "chunks", "documents", "results")
 _SCHEMA_KEY: Final = b"schema"
 _MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
 _TIB: Final = 1 << 40
-_FULL_ERRNOS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# LMDB gives the system's words, not its number. A write that a full disk cuts short is EIO to it.
+_FULL: Final = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Section `[store]` of config.toml.
 
     map_mb: address space to start with, MiB; 0 picks 1 TiB where the file is sparse, 64 MiB on Windows.
-    max_map_gb: the map grows no further, GiB. sync: flush to disk at every commit.
+    max_map_gb: the map is never larger, GiB. sync: flush to disk at every commit.
     """
 
     map_mb: Annotated[int, Meta(ge=0)] = 0
@@ -50,9 +53,13 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     @property
     def map_bytes(self) -> int:
         """Size to open with."""
-        if self.map_mb:
-            return self.map_mb * _MIB
-        return 64 * _MIB if sys.platform == "win32" else _TIB
+        chosen = self.map_mb * _MIB or (64 * _MIB if sys.platform == "win32" else _TIB)
+        return min(chosen, self.max_map_bytes)
+
+    @property
+    def max_map_bytes(self) -> int:
+        """Size to grow to."""
+        return self.max_map_gb * _GIB
 
 
 class Transaction:
@@ -113,8 +120,11 @@ class Environment:
         self._write_lock = threading.Lock()
         self._readers = 0
         self._quiet = threading.Condition()
-        with self._translated():
+        try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._translate(error) from error
+        with self._translated():
             self._env = lmdb.open(
                 str(self.path),
                 subdir=False,
@@ -147,15 +157,15 @@ class Environment:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a snapshot. Keep it short: a pinned snapshot makes the file grow."""
-        with self._quiet:
-            self._readers += 1
-        try:
-            with self._translated(), self._begin_read() as raw:
-                yield Transaction(raw, self._databases)
-        finally:
-            with self._quiet:
-                self._readers -= 1
-                self._quiet.notify_all()
+        with self._translated():
+            raw = self._begin_read()
+            try:
+                with raw:
+                    yield Transaction(raw, self._databases)
+            finally:
+                with self._quiet:
+                    self._readers -= 1
+                    self._quiet.notify_all()
 
     def write(self, action: Callable[[Transaction], T]) -> T:
         """Run `action` in a transaction and commit; on any error nothing of it is kept.
@@ -200,15 +210,20 @@ class Environment:
             )
 
     def _begin_read(self) -> lmdb.Transaction:
-        try:
-            return self._env.begin(buffers=True)
-        except lmdb.MapResizedError:
-            self._resize(0, readers=1)
-            return self._env.begin(buffers=True)
+        """Begin and count a snapshot. Who has none yet is not counted, or two would wait for each other to resize."""
+        with self._quiet:
+            while True:
+                try:
+                    raw = self._env.begin(buffers=True)
+                except lmdb.MapResizedError:
+                    self._resize(0)
+                else:
+                    self._readers += 1
+                    return raw
 
     def _grow(self) -> None:
         size = self._env.info()["map_size"]
-        limit = self._config.max_map_gb << 30
+        limit = self._config.max_map_bytes
         if size >= limit:
             raise StoreFull(
                 Code.STORE_FULL,
@@ -217,28 +232,26 @@ class Environment:
             )
         self._resize(min(size * 2, limit))
 
-    def _resize(self, size: int, readers: int = 0) -> None:
-        """Set the map's size (0: as another process left it) once no transaction but the caller's is open."""
+    def _resize(self, size: int) -> None:
+        """Set the map's size (0: as another process left it) once no snapshot is open."""
         with self._quiet:
-            self._quiet.wait_for(lambda: self._readers <= readers)
+            self._quiet.wait_for(lambda: self._readers == 0)
             self._env.set_mapsize(size)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        """Translate LMDB's errors only: the caller's own, such as a closed pipe, are not the store's."""
         try:
             yield
-        except AtlasError:
-            raise
-        except (lmdb.Error, OSError) as error:
+        except lmdb.Error as error:
             raise self._translate(error) from error
 
     def _translate(self, error: Exception) -> AtlasError:
         text = str(error)
-        full = isinstance(error, lmdb.DiskError) or getattr(error, "errno", None) in _FULL_ERRNOS
-        if full or any(message in text for message in ("No space left", "File too large", "Disk quota")):
+        if isinstance(error, lmdb.DiskError) or any(words in text for words in _FULL):
             return StoreFull(
                 Code.STORE_FULL,
-                f"no room on the disk for {self.path}; nothing of this write was kept: make room, retry",
+                f"no room on the disk for {self.path} ({text}); nothing of this write was kept: make room, retry",
             )
         if isinstance(error, (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError)):
             return StoreCorrupt(Code.STORE_CORRUPT, f"{self.path} is damaged ({text}): restore a copy of it")

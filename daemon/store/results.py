@@ -81,7 +81,8 @@ class JobIndex(msgspec.Struct, frozen=True):
     """What a stored job holds, without its rows.
 
     source: the stored timeframe the bars came from; another than `timeframe` where they were derived.
-    bars, bars_digest: how many were selected, and a digest of their columns. period_*: as configured, else the bars'.
+    bars: how many were selected. bars_digest: of the source's columns in the run's dates.
+    period_*: as configured, else the bars'.
     partial_buckets: starts of derived bars that the source covers in part.
     """
 

@@ -7,14 +7,47 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from daemon.app.cli import data, probe, service
 
+
+class _Root(TyperGroup):
+    """The whole tree; wrong use is typer's to report (exit code 2), everything else is reported here."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes stdout once more at exit; give it somewhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(1) from None
+        except Exception as error:
+            from daemon.core.errors import AtlasError, Code, InvalidRequest
+
+            if isinstance(error, AtlasError):
+                message, code = error.message, error.code
+            elif isinstance(error, OSError):
+                # The store, the server and output files translate theirs; left are stdout and the data folder.
+                message = f"{error.filename or 'the output'}: {error.strerror}"
+                code = Code.STORE_UNUSABLE if error.filename else Code.OUTPUT_UNWRITABLE
+            else:
+                raise
+            typer.echo(f"error: {message} [{code}]", err=True)
+            raise typer.Exit(2 if isinstance(error, InvalidRequest) else 1) from None
+        return result
+
+
 app = typer.Typer(
     name="atlasd",
+    cls=_Root,
     help="Local trading research: probe strategies over exact market data.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -42,26 +75,6 @@ def _root(
     """Local trading research: probe strategies over exact market data."""
 
 
-def run() -> int:
-    """Run the command line and return its exit code."""
-    try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes stdout once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        typer.echo("interrupted", err=True)
-        return 1
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except Exception as error:
-        from daemon.core.errors import AtlasError, InvalidRequest
-
-        if not isinstance(error, AtlasError):
-            raise
-        typer.echo(f"error: {error.message} [{error.code}]", err=True)
-        return 2 if isinstance(error, InvalidRequest) else 1
-    return code if isinstance(code, int) else 0
+def run() -> None:
+    """Run the command line; ends the process with its exit code."""
+    app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import typer
@@ -169,30 +170,21 @@ def _arrow(column: Any) -> Any:
     return pa.array(column)
 
 
-class _whole_file:  # noqa: N801 - a context manager
-    """Open a file that appears under its name once it is complete."""
+@contextmanager
+def _whole_file(path: Path, mode: str) -> Iterator[IO[Any]]:
+    """Open a file that appears under its name once it is complete; a failure leaves nothing behind."""
+    from daemon.core.errors import Code, ConfigError
 
-    def __init__(self, path: Path, mode: str) -> None:
-        self._path = path
-        self._temporary = path.with_name(path.name + ".part")
-        self._mode = mode
-
-    def __enter__(self) -> Any:
-        from daemon.core.errors import Code, ConfigError
-
-        try:
-            encoding = None if "b" in self._mode else "utf-8"
-            self._file = self._temporary.open(self._mode, encoding=encoding)
-        except OSError as error:
-            raise ConfigError(
-                Code.OUTPUT_UNWRITABLE,
-                f"{self._path} cannot be written: {error.strerror}; choose another --output",
-            ) from error
-        return self._file
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._file.close()
-        if kind is None:
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink()
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(
+            Code.OUTPUT_UNWRITABLE,
+            f"{path} cannot be written: {error.strerror or error}; choose another --output",
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

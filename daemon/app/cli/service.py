@@ -40,6 +40,8 @@ def serve(
     from daemon.app import wiring
     from daemon.app.config import load
 
+    if ready_file is not None and not ready_file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--ready-file {ready_file}: there is no such folder")
     settings = load(config)
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = msgspec.structs.replace(settings, http=msgspec.structs.replace(settings.http, **given))

@@ -1,0 +1,186 @@
+"""What tests of the whole program share: the real `atlasd`, kept out of the user's own folders."""
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import daemon as _sets_the_kernel_cache  # noqa: F401 - before the folders move: nothing is compiled again
+
+SYNTHETIC = Path(__file__).parent / "golden" / "synthetic"
+ATLASD = (sys.executable, "-m", "daemon")
+_PATIENCE_S = 30.0
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_folders(tmp_path_factory):
+    """No test reads the user's configuration or writes to the user's data."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+        patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        patch.delenv("ATLASD_DATA_DIR", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def cli():
+    """Run `atlasd` with these arguments to its end."""
+
+    def run(*arguments, **options):
+        command = [*ATLASD, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def bars_files():
+    """Files of 1,500 bars by symbol and timeframe; both start at 2024-01-01T00:00Z."""
+    return {
+        ("SYNA", "15Min"): SYNTHETIC / "bars-SYNA_15Min.csv.gz",
+        ("SYNB", "1Hour"): SYNTHETIC / "bars-SYNB_1Hour.csv.gz",
+    }
+
+
+@pytest.fixture(scope="session")
+def long_file(tmp_path_factory):
+    """A file of 300,000 one-minute bars: long enough to meet a run at work."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from daemon.core.market import NS_PER_DAY, Timeframe
+    from daemon.engine.synthetic import MarketModel, simulate
+
+    bars = simulate(MarketModel(), seed=1, start_ns=19_000 * NS_PER_DAY, bars=300_000, timeframe=Timeframe.MIN_1)
+    times = pa.array(bars.start_ns).cast(pa.timestamp("ns", tz="UTC"))
+    path = tmp_path_factory.mktemp("long") / "long.parquet"
+    pq.write_table(pa.table({"timestamp": times, **dict(zip(bars._fields[1:], bars[1:], strict=True))}), path)
+    return path
+
+
+class Answer(NamedTuple):
+    """An HTTP answer; body: decoded JSON, None where there is none."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: Any
+
+
+class Daemon:
+    """A running `atlasd serve` over a data folder."""
+
+    def __init__(self, folder, *options):
+        self.folder = folder
+        self.ready_file = folder.parent / f"{folder.name}-ready.json"
+        command = [*ATLASD, "serve", "--port", "0", "--data-dir", folder, "--ready-file", self.ready_file, *options]
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.ready_line = self.process.stdout.readline()
+        assert self.ready_line, "the daemon ended before it was ready"
+        self.ready = json.loads(self.ready_file.read_text())
+
+    def request(self, method, path, body=None, headers=None):
+        """Send a request; body: raw bytes, or whatever JSON can say."""
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        given = {"Content-Type": "application/json"} if content is not None else {}
+        connection = http.client.HTTPConnection("127.0.0.1", self.ready["port"], timeout=_PATIENCE_S)
+        try:
+            connection.request(method, path, content, given | (headers or {}))
+            response = connection.getresponse()
+            answer = response.read()
+        finally:
+            connection.close()
+        return Answer(response.status, response.headers, json.loads(answer) if answer else None)
+
+    def run_status(self, run_id):
+        return self.request("GET", f"/api/v1/runs/{run_id}").body
+
+    def start_run(self, **fields):
+        """Start a run over HTTP; returns its id."""
+        answer = self.request("POST", "/api/v1/runs", fields)
+        assert answer.status == 202, answer.body
+        return answer.body["run_id"]
+
+    def wait(self, run_id, until=lambda run: run["status"] not in ("queued", "running")):
+        """Poll a run until it has ended, or is as asked; returns its last state."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not until(run := self.run_status(run_id)):
+            assert time.monotonic() < deadline, run
+            time.sleep(0.005)
+        return run
+
+    def finish_run(self, **fields):
+        run = self.wait(self.start_run(**fields))
+        assert run["status"] == "completed", run
+        return run
+
+    def rows(self, path, **query):
+        """All rows of one answer to a list's route."""
+        answer = self.request("GET", f"{path}?" + "&".join(f"{name}={value}" for name, value in query.items()))
+        assert answer.status == 200, answer.body
+        return answer.body["results"]
+
+    def workers(self):
+        """The worker processes, without multiprocessing's own helper."""
+        import psutil
+
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+
+    def end(self, number=signal.SIGTERM):
+        """Send a signal; returns the exit code and the seconds that took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(_PATIENCE_S)
+        self.process.stdout.close()
+        return code, time.monotonic() - began
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Start a daemon over a folder; those that still run at the end are stopped."""
+    started = []
+
+    def start(folder, *options):
+        started.append(Daemon(folder, *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.end()
+
+
+@pytest.fixture(scope="module")
+def daemon(serve, cli, bars_files, tmp_path_factory):
+    """A daemon that has the small bars, shared by a module's tests."""
+    folder = tmp_path_factory.mktemp("daemon") / "data"
+    started = serve(folder)
+    for (symbol, timeframe), path in bars_files.items():
+        imported = cli("import", "bars", path, "--symbol", symbol, "--timeframe", timeframe, "--data-dir", folder)
+        assert imported.returncode == 0, imported.stderr
+    yield started
+    if started.process.poll() is None:
+        started.end()
+
+
+@pytest.fixture(scope="session")
+def stored_values():
+    """A run's values in the results database, by key without the run's id."""
+    from daemon.store import keys
+    from daemon.store.env import Environment, StoreConfig
+
+    def read(folder, run_id):
+        prefix = keys.job(run_id)
+        with Environment(folder, StoreConfig(), readonly=True) as env, env.read() as transaction:
+            return {key[len(prefix) :]: bytes(value) for key, value in transaction.scan("results", prefix)}
+
+    return read
