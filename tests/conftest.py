@@ -1,5 +1,6 @@
 """What tests of the whole program share: the real `atlasd`, kept out of the user's own folders."""
 
+import contextlib
 import http.client
 import json
 import signal
@@ -80,11 +81,13 @@ class Daemon:
         self.folder = folder
         self.ready_file = folder.parent / f"{folder.name}-ready.json"
         command = [*ATLASD, "serve", "--port", "0", "--data-dir", folder, "--ready-file", self.ready_file, *options]
-        self.process = subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        self.complaints = folder.parent / f"{folder.name}-stderr.txt"
+        with self.complaints.open("w") as stderr:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=stderr, text=True)
         self.ready_line = self.process.stdout.readline()
-        assert self.ready_line, "the daemon ended before it was ready"
+        if not self.ready_line:
+            self.end()
+            pytest.fail(f"the daemon ended before it was ready: {self.complaints.read_text()}")
         self.ready = json.loads(self.ready_file.read_text())
 
     def request(self, method, path, body=None, headers=None):
@@ -119,7 +122,7 @@ class Daemon:
 
     def finish_run(self, **fields):
         run = self.wait(self.start_run(**fields))
-        assert run["status"] == "completed", run
+        assert run["status"] == "completed", run["error"]
         return run
 
     def rows(self, path, **query):
@@ -132,8 +135,12 @@ class Daemon:
         """The worker processes, without multiprocessing's own helper."""
         import psutil
 
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie as well
+                if any("spawn_main" in word for word in child.cmdline()):
+                    found.append(child)
+        return found
 
     def end(self, number=signal.SIGTERM):
         """Send a signal; returns the exit code and the seconds that took."""

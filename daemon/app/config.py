@@ -6,6 +6,7 @@ value of another type, is an error that names file, key and what is allowed.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -101,13 +102,16 @@ def _checked(kind: Any, value: Any, path: Path, keys: tuple[str, ...]) -> Any:
         table = _table(value, path, keys)
         return {key: _checked(inner_kind, inner, path, (*keys, key)) for key, inner in table.items()}
     filled = _fill(value)
-    if filled != value and typing.get_origin(kind) is list:
+    if filled != value and isinstance(filled, str) and typing.get_origin(kind) is list:
         filled = [part.strip() for part in filled.split(",") if part.strip()]
     try:
-        return msgspec.convert(filled, kind, strict=filled == value)
+        converted = msgspec.convert(filled, kind, strict=filled == value)
+        if isinstance(converted, float) and not math.isfinite(converted):
+            raise msgspec.ValidationError(f"{converted} is not finite")
     except msgspec.ValidationError as error:
         came = f" (from `{value}`)" if filled != value else ""
         raise _wrong(path, keys, f"{error}{came}; allowed: {_allowed(kind)}") from None
+    return converted
 
 
 def _field(fields: dict[str, Any], key: str, path: Path, keys: tuple[str, ...]) -> Any:
@@ -123,7 +127,9 @@ def _table(value: Any, path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _fill(value: Any) -> Any:
-    """Replace placeholders; what is not a text stays as it is."""
+    """Replace placeholders, also in a list's texts; what is not a text stays as it is."""
+    if isinstance(value, list):
+        return [_fill(part) for part in value]
     if not isinstance(value, str):
         return value
 

@@ -356,7 +356,9 @@ def aggregate(trades: Trades, hours: Int64s, counts: Int64s, groups: Groups, sum
     """
     entry_index, sides, pnl = trades.entry_index, trades.side, trades.pnl_pct
     drawdowns, profits = trades.max_drawdown, trades.max_profit
-    row = start = 0
+    # Typed, because numba would compile `_statistics` once more for each literal it meets.
+    row = start = int(np.int64(0))
+    either = int(np.int64(_EITHER))
     for combination in range(counts.size):
         stop = start + counts[combination]
         first_row = row
@@ -387,7 +389,7 @@ def aggregate(trades: Trades, hours: Int64s, counts: Int64s, groups: Groups, sum
                 groups.max_profit[row] = profit
                 row += 1
             at = after
-        _, mean, deviation, drawdown, profit, wins = _statistics(sides, pnl, drawdowns, profits, start, stop, _EITHER)
+        _, mean, deviation, drawdown, profit, wins = _statistics(sides, pnl, drawdowns, profits, start, stop, either)
         summary.trades[combination] = stop - start
         summary.groups[combination] = row - first_row
         summary.wins[combination] = wins

@@ -128,6 +128,11 @@ class _Worker(NamedTuple):
     process: SpawnProcess
     pipe: Connection
 
+    @property
+    def has_died(self) -> bool:
+        """Whether the process ended; `is_alive` errs while another thread spawns, which collects dead children."""
+        return bool(connection.wait([self.process.sentinel], 0))
+
 
 class ProcessExecutor:
     """Jobs on worker processes, each watched by a thread of this one."""
@@ -177,7 +182,7 @@ class ProcessExecutor:
                 try:
                     _raise_if(task.cancelled)
                     _raise_if(self._closing, Code.INTERRUPTED)
-                    if worker is None or not worker.process.is_alive():
+                    if worker is None or worker.has_died:
                         worker = self._spawn()
                     task.future.set_result(self._attend(worker, task))
                 except AtlasError as error:
@@ -203,7 +208,7 @@ class ProcessExecutor:
                     if worker.pipe.recv() != "ready":
                         raise AssertionError("a worker's first word is that it is ready")
                     return worker
-                if not worker.process.is_alive():
+                if worker.has_died:
                     break
         except EOFError:
             pass  # it died while warming up: the first job will say so again, to somebody

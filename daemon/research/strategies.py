@@ -121,7 +121,7 @@ def _read(path: Path) -> Iterator[Strategy]:
         ) from error
     try:
         file = msgspec.json.decode(content, type=_File)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ConfigError(Code.STRATEGIES_INVALID, f"{path}: {error}", {"file": str(path)}) from error
     if file.version != FILE_VERSION:
         raise _invalid(path, "the file", "version", f"is {file.version}, this release reads {FILE_VERSION}")
@@ -132,7 +132,7 @@ def _read(path: Path) -> Iterator[Strategy]:
 def _decode(path: Path, place: int, raw: msgspec.Raw) -> Strategy:
     try:
         strategy = msgspec.json.decode(raw, type=Strategy)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         reason, _, where = str(error).partition(" - at `$")
         raise _invalid(path, _name(place, raw), where.rstrip("`").lstrip(".") or "", reason) from error
     who = f"strategy {strategy.id} ({strategy.name})"
@@ -149,7 +149,7 @@ def _name(place: int, raw: msgspec.Raw) -> str:
     """Name a strategy that does not decode as well as it lets itself be named."""
     try:
         fields: Any = msgspec.json.decode(raw)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         fields = None
     identity = fields.get("id", fields.get("name")) if isinstance(fields, dict) else None
     return f"strategy {identity}" if identity is not None else f"strategy number {place + 1}"

@@ -65,8 +65,11 @@ def parse_instrument(text: str, default_venue: str | None = None) -> Instrument:
     venue, colon, symbol = text.strip().rpartition(":")
     instrument = Instrument((venue if colon else default_venue or "").lower(), symbol.upper())
     venue_needed = bool(colon) or default_venue is not None
-    if not SYMBOL_PATTERN.fullmatch(instrument.symbol) or (
-        venue_needed and not VENUE_PATTERN.fullmatch(instrument.venue)
+    # `upper` would make letters of the patterns of others: an SS of a sharp s.
+    if (
+        not text.isascii()
+        or not SYMBOL_PATTERN.fullmatch(instrument.symbol)
+        or (venue_needed and not VENUE_PATTERN.fullmatch(instrument.venue))
     ):
         raise InvalidRequest(
             Code.INVALID_SYMBOL,

@@ -31,7 +31,7 @@ def unpack(value: bytes | memoryview, kind: type[T]) -> T:
         if bytes(value[:1]) != _ZSTD:
             raise ValueError("unknown codec")
         return msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(value[1:]), type=kind)
-    except (ValueError, msgspec.DecodeError, zstandard.ZstdError) as error:
+    except (ValueError, MemoryError, msgspec.DecodeError, zstandard.ZstdError) as error:  # a damaged size may be any
         raise StoreCorrupt(Code.STORE_CORRUPT, f"a stored {kind.__name__} is damaged: {error}") from error
 
 

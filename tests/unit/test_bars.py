@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import probe as naive
 
@@ -29,6 +29,7 @@ def any_bars(draw):
     return Bars(starts.astype(np.int64) * MINUTE, opens, high, low, close, rng.lognormal(0, 3, len(steps)))
 
 
+@settings(deadline=None)
 @given(bars=any_bars(), width=st.sampled_from([MINUTE, 5 * MINUTE, 7 * MINUTE, NS_PER_HOUR, NS_PER_DAY]))
 def test_longer_bars_are_those_of_the_oracle_to_the_bit(bars, width):
     for name, got, wanted in zip(Bars._fields, lengthen(bars, width), naive.resample(bars, width), strict=True):
@@ -69,6 +70,7 @@ def test_longer_bars_own_their_memory():
     assert not any(np.shares_memory(*pair) for pair in zip(bars, merged, strict=True))
 
 
+@settings(deadline=None)
 @given(bars=any_bars())
 def test_sound_bars_pass_the_check(bars):
     assert check(bars) is None

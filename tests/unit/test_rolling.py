@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import probe as naive
 
@@ -24,6 +24,7 @@ columns = st.one_of(
 
 
 @pytest.mark.parametrize(("engine", "oracle"), PAIRS)
+@settings(deadline=None)
 @given(values=columns, window=st.integers(1, 12))
 def test_a_window_has_the_value_of_the_oracle_to_the_bit(engine, oracle, values, window):
     got = engine(np.array(values, dtype=float), window)
@@ -31,6 +32,7 @@ def test_a_window_has_the_value_of_the_oracle_to_the_bit(engine, oracle, values,
 
 
 @pytest.mark.parametrize(("engine", "_oracle"), PAIRS)
+@settings(deadline=None)
 @given(values=columns, window=st.integers(1, 12), size=st.integers(0, 60))
 def test_no_window_looks_ahead(engine, _oracle, values, window, size):
     column = np.array(values, dtype=float)
