@@ -95,8 +95,11 @@ class RunRows:
         self._book = book
         self._filters = filters
         self.next_cursor: Cursor | None = None
-        if filters.timeframe is not None:
-            parse_timeframe(filters.timeframe)
+        if filters.timeframe is not None and parse_timeframe(filters.timeframe) not in run.timeframes:
+            raise InvalidRequest(
+                Code.INVALID_TIMEFRAME,
+                f"timeframe `{filters.timeframe}` is not in run {run.run_id}: {', '.join(run.timeframes)}",
+            )
         if filters.risk_profile is not None and filters.risk_profile not in run.risk_profiles:
             raise InvalidRequest(
                 Code.INVALID_RISK_PROFILE,
@@ -105,6 +108,11 @@ class RunRows:
         if filters.strategy_id is not None and filters.strategy_id not in run.rules:
             raise NotFound(Code.INVALID_STRATEGY, f"Strategy {filters.strategy_id} is not in run {run.run_id}")
         self._symbol = None if filters.symbol is None else parse_instrument(filters.symbol)
+        if self._symbol is not None and not any(self._is_symbol(key) for key in run.symbols):
+            raise NotFound(
+                Code.INVALID_SYMBOL,
+                f"Symbol {filters.symbol} not found in run {run.run_id}: {', '.join(run.symbols)}",
+            )
 
     def groups(self, start: Cursor | None = None, limit: int | None = None) -> Iterator[Block]:
         """Walk group rows from `start` on in blocks; `limit` rows at most, None for all."""

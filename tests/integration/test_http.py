@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
@@ -634,8 +635,8 @@ def test_the_same_id_over_other_bars_is_a_conflict(daemon, cli, tmp_path):
 
 
 def test_the_same_id_with_other_scales_or_rules_is_a_conflict(serve, cli, bars_files, tmp_path):
-    shipped = cli("strategies", "show", "1")
-    rules = json.loads(shipped.stdout) | {"id": 101, "name": "my_own"}
+    shipped = json.loads((Path(__file__).parents[2] / "strategies.json").read_text())["strategies"]
+    rules = shipped[0] | {"id": 101, "name": "my_own"}
     mine, config = tmp_path / "mine.json", tmp_path / "config.toml"
     mine.write_text(json.dumps({"version": 1, "strategies": [rules]}))
     text = f'[strategies]\nuser_file = "{mine}"\n[probe.risk_profiles]\nlow = {{ stop_scale = 0.5 }}\n'

@@ -50,6 +50,14 @@ def loaded(pid):
     return {Path(region.path).name for region in psutil.Process(pid).memory_maps()}
 
 
+def has_ended(process):
+    """Whether a killed process is gone, or a zombie with all of its threads."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+    except psutil.NoSuchProcess:
+        return True
+
+
 # Starting.
 
 
@@ -176,7 +184,8 @@ def test_a_ready_file_that_cannot_be_is_wrong_use(cli, tmp_path):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_broken_rule_file_stops_the_start_and_is_named(cli, tmp_path, change, field):
-    rules = json.loads(cli("strategies", "show", "1").stdout) | {"id": 777, "name": "my_own"} | change
+    shipped = json.loads((Path(__file__).parents[2] / "strategies.json").read_text())["strategies"]
+    rules = shipped[0] | {"id": 777, "name": "my_own"} | change
     mine, config = tmp_path / "mine.json", tmp_path / "config.toml"
     mine.write_text(json.dumps({"version": 1, "strategies": [rules]}))
     config.write_text(f'[strategies]\nuser_file = "{mine}"\n')
@@ -259,9 +268,10 @@ def test_a_killed_worker_fails_its_job_and_nothing_else(serve, folder, stored_va
 def test_a_worker_killed_at_rest_is_replaced_unseen(serve, small):
     daemon = serve(small)
     daemon.finish_run(symbols=["SYNB"], timeframes=["1Hour"])
-    for worker in daemon.workers():
+    workers = daemon.workers()
+    for worker in workers:
         worker.kill()
-    while daemon.workers():
+    while not all(has_ended(worker) for worker in workers):
         time.sleep(0.005)
     daemon.finish_run(symbols=["SYNB"], timeframes=["1Hour", "1Day"])
     assert daemon.end()[0] == 0

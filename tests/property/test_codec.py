@@ -155,15 +155,19 @@ def test_columns_start_on_multiples_of_eight():
     assert [offset % 8 for offset in offsets] == [0, 0, 0]
 
 
-def small_values():
-    """One value of each encoder, with an empty and a one-row one: the sizes that hide a wrong count."""
-    for size in (0, 1, 20):
-        stamps, prices = np.arange(size) * NS_PER_HOUR, np.arange(size) / 4
-        yield encode_market([stamps, prices, np.full(size, np.nan)])
-        yield encode_rows([stamps, prices, np.ones(size, dtype=np.int8)])
+def small_values(size):
+    stamps, prices = np.arange(size) * NS_PER_HOUR, np.arange(size) / 4
+    return [
+        encode_market([stamps, prices, np.full(size, np.nan)]),
+        encode_rows([stamps, prices, np.ones(size, dtype=np.int8)]),
+    ]
 
 
-@pytest.mark.parametrize("value", small_values())
+# An empty and a one-row one, too: the sizes that could hide a wrong count.
+SMALL_VALUES = [*small_values(0), *small_values(1), *small_values(20)]
+
+
+@pytest.mark.parametrize("value", SMALL_VALUES, ids=range(6))
 def test_any_flipped_byte_is_damage(value):
     for place in range(len(value)):
         for flip in (0x01, 0x80, 0xFF):
@@ -174,7 +178,7 @@ def test_any_flipped_byte_is_damage(value):
             assert caught.value.code == Code.STORE_CORRUPT
 
 
-@pytest.mark.parametrize("value", small_values())
+@pytest.mark.parametrize("value", SMALL_VALUES, ids=range(6))
 def test_a_truncated_or_longer_value_is_damage(value):
     for size in range(len(value)):
         with pytest.raises(StoreCorrupt):

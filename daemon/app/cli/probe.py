@@ -167,14 +167,18 @@ def list_runs(
     context: typer.Context, form: Listing = Format.TABLE, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
     """List runs, the newest first."""
+    if context.invoked_subcommand is not None:
+        for name, option in (("form", "--format"), ("data_dir", "--data-dir"), ("config", "--config")):
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise typer.BadParameter(f"{option} goes behind `runs {context.invoked_subcommand}`")
+        return
     from daemon.api.protocol import run_status
     from daemon.app import wiring
     from daemon.app.cli.output import emit
     from daemon.app.config import load
     from daemon.research.runs import stored_runs
 
-    if context.invoked_subcommand is not None:
-        return
     settings = load(config)
     with wiring.reader(settings, settings.data_dir(data_dir)) as store, store.env.read() as transaction:
         found = stored_runs(transaction)

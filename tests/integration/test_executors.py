@@ -1,0 +1,223 @@
+"""Jobs on threads and on processes: the same bytes, failures that stay with their run, kernels compiled once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon.core.market import Instrument, Timeframe
+from daemon.core.strategy import RiskProfile
+from daemon.research import strategies
+from daemon.research.executors import ProcessExecutor, ThreadExecutor, WorkerSetup
+from daemon.research.jobs import JobRunner
+from daemon.research.plans import ProbeRequest
+from daemon.research.runs import Runs
+from daemon.store import keys, results
+from daemon.store.bars import BarStore
+from daemon.store.env import Environment, StoreConfig
+
+ROOT = Path(__file__).parents[2]
+PROFILES = {"low": RiskProfile(0.75, 0.75, 0.75, 0.6), "high": RiskProfile(1.5, 1.5, 1.5, 1.5)}
+SERIES = {"SYNA": Timeframe.MIN_15, "SYNB": Timeframe.HOUR_1}
+CONFIG = StoreConfig(sync=False)
+
+
+@pytest.fixture(scope="module")
+def book():
+    return strategies.load([ROOT / "strategies.json"])
+
+
+@pytest.fixture(scope="module")
+def store(bars_files, tmp_path_factory):
+    from adapters.barfile import read_bars
+
+    with Environment(tmp_path_factory.mktemp("executors") / "data", CONFIG) as env:
+        bars = BarStore(env)
+        for (symbol, timeframe), path in bars_files.items():
+            table = read_bars(path).bars
+            env.write(
+                lambda transaction, name=symbol, length=timeframe, rows=table: bars.merge(
+                    transaction, Instrument("local", name), Timeframe(length), rows, replace=False
+                )
+            )
+        yield env, bars
+
+
+@pytest.fixture(scope="module")
+def on_processes(store, book):
+    env, bars = store
+    executor = ProcessExecutor(WorkerSetup(env.path.parent, CONFIG, tuple(book)), 2)
+    executor.start()
+    runs = Runs(env, bars, book, PROFILES, executor)
+    yield runs
+    runs.close()
+
+
+class OneSymbolFails(JobRunner):
+    """A runner with a defect that one symbol meets."""
+
+    def run(self, job, progress, checkpoint):
+        if job.instrument.symbol == "SYNB":
+            raise ZeroDivisionError("a defect")
+        return super().run(job, progress, checkpoint)
+
+
+def on_threads(store, book, runner=JobRunner, workers=2):
+    env, bars = store
+    return Runs(env, bars, book, PROFILES, ThreadExecutor(lambda: runner(bars, book), workers))
+
+
+def a_request(run_id, **changes):
+    fields = {"symbols": list(SERIES), "timeframes": ["1Hour", "1Day"], "persist_trades": True}
+    return ProbeRequest(run_id=run_id, **(fields | changes))
+
+
+def finished(runs, request):
+    run, _ = runs.submit(request)
+    assert runs.wait(run.run_id, 60)
+    return runs.get(run.run_id).run
+
+
+def values(env, run_id):
+    with env.read() as transaction:
+        found = transaction.scan("results", keys.job(run_id))
+        return {key[len(keys.job(run_id)) :]: bytes(value) for key, value in found}
+
+
+def spooled(env):
+    return list((env.path.parent / "spool").glob("*"))
+
+
+def test_threads_and_processes_give_the_same_bytes(store, book, on_processes):
+    env, _ = store
+    one_thread, threads = on_threads(store, book, workers=1), on_threads(store, book)
+    try:
+        ended = [
+            finished(one_thread, a_request("one-thread")),
+            finished(threads, a_request("threads")),
+            finished(on_processes, a_request("processes")),
+        ]
+    finally:
+        one_thread.close()
+        threads.close()
+    assert {run.status for run in ended} == {"completed"}
+    assert len({(run.total_trades, run.total_result_records, run.completed_combinations) for run in ended}) == 1
+    assert ended[0].total_trades > 1000
+    assert values(env, "one-thread") == values(env, "threads") == values(env, "processes") != {}
+    assert spooled(env) == []
+
+
+def test_derived_timeframes_name_their_source_and_partial_edges(store, on_processes):
+    env, _ = store
+    assert finished(on_processes, a_request("sources")).status == "completed"
+    with env.read() as transaction:
+        indexes = [job.index for job in results.jobs(transaction, "sources")]
+    sources = {(index.symbol, index.timeframe): index.source for index in indexes}
+    assert sources == {
+        ("SYNA", "1Hour"): "15Min",
+        ("SYNA", "1Day"): "15Min",
+        ("SYNB", "1Hour"): "1Hour",
+        ("SYNB", "1Day"): "1Hour",
+    }
+    partial = {(index.symbol, index.timeframe): index.partial_buckets for index in indexes if index.partial_buckets}
+    day = Timeframe.DAY_1.ns
+    assert {pair: [bucket % day for bucket in buckets] for pair, buckets in partial.items()} == {
+        ("SYNA", "1Day"): [0],
+        ("SYNB", "1Day"): [0],
+    }
+
+
+@pytest.mark.parametrize("where", ["threads", "processes"])
+def test_progress_only_grows(store, book, on_processes, where):
+    runs = on_threads(store, book) if where == "threads" else on_processes
+    run, seconds = runs.submit(a_request(f"progress-{where}"))
+    assert (run.status, run.total_combinations, seconds) == ("queued", 800, 1)
+    seen = []
+    while not runs.wait(run.run_id, 0.0005):
+        seen.append(runs.get(run.run_id))
+    seen.append(runs.get(run.run_id))
+    completed = [view.completed for view in seen]
+    assert completed == sorted(completed)
+    assert completed[-1] == 800
+    assert [view.elapsed_seconds for view in seen] == sorted(view.elapsed_seconds for view in seen)
+    assert list(dict.fromkeys(view.run.status for view in seen))[-1] == "completed"
+    if where == "threads":
+        runs.close()
+
+
+def test_a_job_that_raises_fails_its_run_and_nothing_else(store, book):
+    env, _ = store
+    runs = on_threads(store, book, OneSymbolFails)
+    run = finished(runs, a_request("raises"))
+    assert run.status == "failed"
+    assert run.error.code == "INTERNAL"
+    assert "local:SYNB" in run.error.message
+    assert "ZeroDivisionError('a defect')" in run.error.message
+    assert run.completed_combinations == 400
+    with env.read() as transaction:
+        assert {job.index.symbol for job in results.jobs(transaction, "raises")} == {"SYNA"}
+    assert finished(runs, a_request("unharmed", symbols=["SYNA"])).status == "completed"
+    runs.close()
+    mended = on_threads(store, book)
+    run = finished(mended, a_request("raises"))
+    assert (run.status, run.error, run.completed_combinations) == ("completed", None, 800)
+    mended.close()
+    assert spooled(env) == []
+
+
+def test_a_job_that_raises_in_a_process_leaves_the_worker_alive(store, on_processes):
+    env, _ = store
+    spool = env.path.parent / "spool"
+    before = finished(on_processes, a_request("before", symbols=["SYNA"]))
+    spool.rmdir()
+    spool.write_text("in the way")
+    try:
+        run = finished(on_processes, a_request("blocked"))
+    finally:
+        spool.unlink()
+    assert (before.status, run.status, run.error.code) == ("completed", "failed", "INTERNAL")
+    assert "FileExistsError" in run.error.message
+    assert run.completed_combinations == 0
+    assert values(env, "blocked") == {}
+    assert finished(on_processes, a_request("blocked")).status == "completed"
+
+
+def test_a_run_interrupted_by_the_end_of_its_process_goes_on(store, book):
+    env, _ = store
+    runs = on_threads(store, book, workers=1)
+    many = [f"{hours}" for hours in range(20)]
+    names = [runs.submit(a_request(f"closed-{name}"))[0].run_id for name in many]
+    runs.close()
+    later = on_threads(store, book)
+    ended = [later.get(name).run for name in names]
+    assert {run.status for run in ended} <= {"completed", "failed"}
+    assert {run.error.code for run in ended if run.error} == {"INTERRUPTED"}
+    for name in (run.run_id for run in ended if run.error):
+        assert finished(later, a_request(name)).status == "completed"
+        assert values(env, name) == values(env, "threads")
+    later.close()
+
+
+def test_kernels_are_compiled_once_for_all_processes(tmp_path):
+    script = (
+        "from pathlib import Path\n"
+        "from daemon.research import strategies\n"
+        "from daemon.research.warmup import warm_probe, warmth\n"
+        "assert (warmth().loaded, warmth().compiled) == (0, 0)\n"
+        "warm_probe(strategies.load([Path('strategies.json')]))\n"
+        "print(*warmth())\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    counts = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True, text=True, check=False, timeout=200, cwd=ROOT, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        counts.append(tuple(map(int, done.stdout.split())))
+    (first_loaded, first_compiled), (then_loaded, then_compiled) = counts
+    assert (first_loaded, then_compiled) == (0, 0)
+    assert then_loaded == first_compiled > 0
