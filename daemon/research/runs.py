@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -345,7 +346,8 @@ class Runs:
                 active, number, JobFailed(Code.INTERNAL, f"{job.instrument.key} {job.timeframe}: {error!r}")
             )
         finally:
-            spool.unlink(missing_ok=True)
+            with suppress(OSError):  # what stays behind is removed at the next start
+                spool.unlink()
             with active.lock:
                 active.jobs_left -= 1
                 last = active.jobs_left == 0

@@ -119,6 +119,7 @@ class Environment:
         self._config = config
         self._write_lock = threading.Lock()
         self._readers = 0
+        self._resizes_waiting = 0
         self._quiet = threading.Condition()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -156,7 +157,7 @@ class Environment:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """Open a snapshot. Keep it short: a pinned snapshot makes the file grow."""
+        """Open a snapshot, one a thread at a time. Keep it short: a pinned snapshot makes the file grow."""
         with self._translated():
             raw = self._begin_read()
             try:
@@ -210,9 +211,13 @@ class Environment:
             )
 
     def _begin_read(self) -> lmdb.Transaction:
-        """Begin and count a snapshot. Who has none yet is not counted, or two would wait for each other to resize."""
+        """Begin and count a snapshot, after any resize that waits: readers without a pause must not starve it.
+
+        Who has no snapshot yet is not counted, or two would wait for each other to resize.
+        """
         with self._quiet:
             while True:
+                self._quiet.wait_for(lambda: self._resizes_waiting == 0)
                 try:
                     raw = self._env.begin(buffers=True)
                 except lmdb.MapResizedError:
@@ -235,8 +240,13 @@ class Environment:
     def _resize(self, size: int) -> None:
         """Set the map's size (0: as another process left it) once no snapshot is open."""
         with self._quiet:
-            self._quiet.wait_for(lambda: self._readers == 0)
-            self._env.set_mapsize(size)
+            self._resizes_waiting += 1
+            try:
+                self._quiet.wait_for(lambda: self._readers == 0)
+                self._env.set_mapsize(size)
+            finally:
+                self._resizes_waiting -= 1
+                self._quiet.notify_all()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -255,6 +265,7 @@ class Environment:
             )
         if isinstance(error, (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError)):
             return StoreCorrupt(Code.STORE_CORRUPT, f"{self.path} is damaged ({text}): restore a copy of it")
-        if isinstance(error, lmdb.VersionMismatchError):
+        # py-lmdb recognises some formats itself, and says so without a class of its own.
+        if isinstance(error, lmdb.VersionMismatchError) or "LMDB data format" in text:
             return ConfigError(Code.STORE_SCHEMA, f"{self.path} was written by another LMDB format ({text})")
         return ConfigError(Code.STORE_UNUSABLE, f"{self.path} cannot be used: {text}")

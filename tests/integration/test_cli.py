@@ -12,6 +12,7 @@ import sys
 import pytest
 
 import daemon as package
+from daemon.app.cli import main
 from daemon.research.views import GROUP_NAMES, TRADE_NAMES
 from daemon.store.bars import BarStore
 from daemon.store.env import Environment, StoreConfig
@@ -40,6 +41,20 @@ def stored(cli, bars_files, tmp_path_factory):
 def atlasd(cli, stored):
     """Run `atlasd` over the data folder."""
     return lambda *arguments, **options: cli(*arguments, "--data-dir", stored, **options)
+
+
+@pytest.fixture
+def inside(capsys, monkeypatch):
+    """Run `atlasd` inside this process: the same program, for the many cases that differ by a word."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["atlasd", *map(str, arguments)])
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code, *capsys.readouterr())
+
+    return run
 
 
 def shell(line, stored):
@@ -169,8 +184,13 @@ def test_wrong_use_is_exit_code_2_with_a_hint(cli, stored, arguments):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_request_that_fails_says_why_in_one_line(atlasd, arguments, exit_code, code):
-    only_error(atlasd(*arguments), code, exit_code)
+def test_a_request_that_fails_says_why_in_one_line(inside, stored, arguments, exit_code, code):
+    only_error(inside(*arguments, "--data-dir", stored), code, exit_code)
+
+
+def test_a_process_that_fails_ends_with_that_code(atlasd):
+    only_error(atlasd("results", "nothing"), "RUN_NOT_FOUND", 1)
+    only_error(atlasd("run", "--symbols", "SYNA", "--start", "soon"), "INVALID_DATE_RANGE", 2)
 
 
 @pytest.mark.parametrize(
@@ -183,18 +203,18 @@ def test_a_request_that_fails_says_why_in_one_line(atlasd, arguments, exit_code,
         ("[http\n", "TOML"),
     ],
 )
-def test_a_wrong_configuration_names_file_and_key(cli, tmp_path, text, named):
+def test_a_wrong_configuration_names_file_and_key(inside, tmp_path, text, named):
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    message = only_error(cli("runs", "--config", path, "--data-dir", tmp_path), "CONFIG_INVALID")
+    message = only_error(inside("runs", "--config", path, "--data-dir", tmp_path), "CONFIG_INVALID")
     assert str(path) in message
     assert named in message
 
 
-def test_a_data_folder_that_cannot_be_is_an_error(cli, tmp_path):
+def test_a_data_folder_that_cannot_be_is_an_error(inside, tmp_path):
     (tmp_path / "file").write_text("")
-    only_error(cli("data", "symbols", "--data-dir", tmp_path / "file"), "STORE_UNUSABLE")
-    only_error(cli("runs", "--data-dir", tmp_path / "file" / "below"), "STORE_UNUSABLE")
+    only_error(inside("data", "symbols", "--data-dir", tmp_path / "file"), "STORE_UNUSABLE")
+    only_error(inside("runs", "--data-dir", tmp_path / "file" / "below"), "STORE_UNUSABLE")
 
 
 # Importing.
@@ -239,11 +259,11 @@ def bars_text(*rows, header=HEADER):
     ],
     ids=range(18),
 )
-def test_a_bad_file_is_one_clear_error_and_nothing_is_stored(cli, tmp_path, content, code, named):
+def test_a_bad_file_is_one_clear_error_and_nothing_is_stored(inside, tmp_path, content, code, named):
     path = tmp_path / "bars.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     data = ("--data-dir", tmp_path / "data")
-    message = only_error(cli("import", "bars", path, "--symbol", "X", "--timeframe", "1Day", *data), code)
+    message = only_error(inside("import", "bars", path, "--symbol", "X", "--timeframe", "1Day", *data), code)
     assert "bars.csv" in message
     assert named in message
     assert stored_series(tmp_path / "data") == []
@@ -258,25 +278,25 @@ def test_a_bad_file_is_one_clear_error_and_nothing_is_stored(cli, tmp_path, cont
     ],
     ids=range(3),
 )
-def test_bars_of_nothing_known_are_not_imported(cli, tmp_path, options, code):
+def test_bars_of_nothing_known_are_not_imported(inside, tmp_path, options, code):
     (tmp_path / "bars.csv").write_text(bars_text(GOOD))
-    only_error(cli("import", "bars", tmp_path / "bars.csv", *options, "--data-dir", tmp_path / "data"), code, 2)
+    only_error(inside("import", "bars", tmp_path / "bars.csv", *options, "--data-dir", tmp_path / "data"), code, 2)
 
 
-def test_a_missing_file_is_named(cli, tmp_path):
+def test_a_missing_file_is_named(inside, tmp_path):
     path = tmp_path / "missing.csv"
-    done = cli("import", "bars", path, "--symbol", "X", "--timeframe", "1Day", "--data-dir", tmp_path / "data")
+    done = inside("import", "bars", path, "--symbol", "X", "--timeframe", "1Day", "--data-dir", tmp_path / "data")
     assert str(path) in only_error(done, "SOURCE_NOT_FOUND")
-    done = cli("import", "bars", tmp_path, "--symbol", "X", "--timeframe", "1Day", "--data-dir", tmp_path / "data")
+    done = inside("import", "bars", tmp_path, "--symbol", "X", "--timeframe", "1Day", "--data-dir", tmp_path / "data")
     only_error(done, "SOURCE_UNREADABLE")
 
 
-def test_what_was_assumed_about_a_file_is_said(cli, tmp_path):
+def test_what_was_assumed_about_a_file_is_said(inside, tmp_path):
     rows = "2024-01-03 00:00:00,10,12,9,11,0.5", "2024-01-02 00:00:00,10,12,9,11,1", "2024-01-02 00:00:00,10,12,9,11,1"
     path = tmp_path / "bars.csv.gz"
     path.write_bytes(gzip.compress(bars_text(*rows).encode()))
     data = ("--data-dir", tmp_path / "data")
-    done = cli("import", "bars", path, "--symbol", "x", "--venue", "Nasdaq", "--timeframe", "1Day", *data)
+    done = inside("import", "bars", path, "--symbol", "x", "--venue", "Nasdaq", "--timeframe", "1Day", *data)
     assert done.returncode == 0
     assert done.stdout == (
         "nasdaq:X 1Day: 3 rows from 2024-01-02T00:00:00Z to 2024-01-03T00:00:00Z: "
@@ -288,30 +308,30 @@ def test_what_was_assumed_about_a_file_is_said(cli, tmp_path):
         assert any(word in note for note in notes), word
 
 
-def test_stored_bars_change_only_when_asked(cli, tmp_path):
+def test_stored_bars_change_only_when_asked(inside, tmp_path):
     path, data = tmp_path / "bars.csv", ("--data-dir", tmp_path / "data")
     command = ("import", "bars", path, "--symbol", "X", "--timeframe", "1Day", *data)
     path.write_text(bars_text(GOOD))
-    assert "1 added" in cli(*command).stdout
+    assert "1 added" in inside(*command).stdout
     path.write_text(bars_text(GOOD.replace(",11,", ",10,"), "2024-01-03T00:00:00Z,10,12,9,11,1"))
-    message = only_error(cli(*command), "BARS_CONFLICT")
+    message = only_error(inside(*command), "BARS_CONFLICT")
     assert "--replace" in message
     assert "2024-01-02T00:00:00Z" in message
-    assert json.loads(cli("data", "symbols", "--format", "json", *data).stdout)[0]["rows"] == 1
-    assert "1 added, 0 stored already, 1 replaced" in cli(*command, "--replace").stdout
-    assert "0 added, 2 stored already, 0 replaced" in cli(*command).stdout
+    assert json.loads(inside("data", "symbols", "--format", "json", *data).stdout)[0]["rows"] == 1
+    assert "1 added, 0 stored already, 1 replaced" in inside(*command, "--replace").stdout
+    assert "0 added, 2 stored already, 0 replaced" in inside(*command).stdout
 
 
 # Looking.
 
 
-def test_an_empty_folder_has_no_symbols_and_no_runs(cli, tmp_path):
+def test_an_empty_folder_has_no_symbols_and_no_runs(inside, tmp_path):
     data = ("--data-dir", tmp_path / "new" / "data")
     for words in (("data", "symbols"), ("runs",)):
-        table = cli(*words, *data)
+        table = inside(*words, *data)
         assert (table.returncode, table.stdout, table.stderr) == (0, "", "nothing to list\n")
-        assert json.loads(cli(*words, "--format", "json", *data).stdout) == []
-        assert len(cli(*words, "--format", "csv", *data).stdout.splitlines()) == 1
+        assert json.loads(inside(*words, "--format", "json", *data).stdout) == []
+        assert len(inside(*words, "--format", "csv", *data).stdout.splitlines()) == 1
 
 
 def test_stored_series_are_listed(atlasd):

@@ -463,6 +463,8 @@ def test_a_question_that_cannot_be_answered_is_refused(pages, path, status, code
         ("cursor=abc", 400, "INVALID_CURSOR"),
         ("cursor=%ff%00", 400, "INVALID_CURSOR"),
         ("symbol=!!", 400, "INVALID_SYMBOL"),
+        ("symbol=NOTHING", 404, "INVALID_SYMBOL"),
+        ("timeframe=15Min", 400, "INVALID_TIMEFRAME"),
         ("timeframe=1hour", 400, "INVALID_TIMEFRAME"),
         ("strategy_id=one", 400, "INVALID_REQUEST"),
         ("strategy_id=101", 404, "INVALID_STRATEGY"),

@@ -1,0 +1,138 @@
+"""Stored bars against a dictionary that does the same."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.core.errors import Code, InvalidRequest, NotFound
+from daemon.core.market import NS_PER_HOUR, Bars, Instrument, Timeframe
+from daemon.store import codec
+from daemon.store.bars import BarStore, parse_instrument
+from daemon.store.env import Environment, StoreConfig
+
+SPY = Instrument("local", "SPY")
+HOUR = Timeframe.HOUR_1
+
+
+@pytest.fixture
+def opened(tmp_path):
+    with Environment(tmp_path, StoreConfig()) as env:
+        yield env, BarStore(env)
+
+
+def bars_at(hours, value=1.0):
+    prices = np.full(len(hours), value)
+    return Bars(np.array(hours, dtype=np.int64) * NS_PER_HOUR, *(prices + step for step in range(5)))
+
+
+def merge(opened, bars, *, instrument=SPY, timeframe=HOUR, replace=False):
+    env, store = opened
+    return env.write(lambda transaction: store.merge(transaction, instrument, timeframe, bars, replace=replace))
+
+
+MERGES = st.lists(
+    st.tuples(st.sets(st.integers(-60, 60), min_size=1, max_size=25), st.sampled_from([1.0, 2.5]), st.booleans()),
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(MERGES, st.integers(-70, 70), st.integers(-70, 70))
+def test_merges_and_ranges_are_those_of_a_dictionary(merges, low, high):
+    oracle = {}
+    chunk_rows, codec.CHUNK_ROWS = codec.CHUNK_ROWS, 7
+    try:
+        with tempfile.TemporaryDirectory() as folder, Environment(Path(folder), StoreConfig(sync=False)) as env:
+            opened = env, BarStore(env)
+            for hours, value, replace in merges:
+                rows = dict.fromkeys(sorted(hours), value)
+                differing = [hour for hour in rows if oracle.get(hour, value) != value]
+                overlay = merge(opened, bars_at(list(rows), value), replace=replace)
+                assert overlay.added == len(rows.keys() - oracle.keys())
+                assert overlay.replaced == len(differing)
+                assert overlay.first_difference_ns == (differing[0] * NS_PER_HOUR if differing else None)
+                if replace or not differing:
+                    oracle.update(rows)
+            check(opened, oracle, low, high)
+    finally:
+        codec.CHUNK_ROWS = chunk_rows
+
+
+def check(opened, oracle, low, high):
+    store = opened[1]
+    for start, stop in ((None, None), (low, high), (None, high), (low, None)):
+        wanted = [h for h in sorted(oracle) if (start is None or h >= start) and (stop is None or h < stop)]
+        edges = (None if start is None else start * NS_PER_HOUR, None if stop is None else stop * NS_PER_HOUR)
+        found = store.read(SPY, HOUR, *edges)
+        assert (found.start_ns // NS_PER_HOUR).tolist() == wanted
+        assert found.close.tolist() == [oracle[hour] + 3 for hour in wanted]
+        assert store.holds(SPY, HOUR, *edges) == bool(wanted)
+    series = store.series()
+    assert [(each.instrument, each.timeframe, each.rows) for each in series] == (
+        [(SPY, HOUR, len(oracle))] if oracle else []
+    )
+    if oracle:
+        assert (series[0].first_ns, series[0].last_ns) == (min(oracle) * NS_PER_HOUR, max(oracle) * NS_PER_HOUR)
+        with opened[0].read() as transaction:
+            sizes = [len(value) for _, value in transaction.scan("chunks", b"")]
+        assert series[0].stored_bytes == sum(sizes)
+
+
+def test_an_append_fills_the_last_chunk_before_it_begins_another(opened, monkeypatch):
+    monkeypatch.setattr(codec, "CHUNK_ROWS", 10)
+    for hour in range(25):
+        merge(opened, bars_at([hour]))
+    with opened[0].read() as transaction:
+        assert [codec.rows(value) for _, value in transaction.scan("chunks", b"")] == [10, 10, 5]
+
+
+def test_the_same_rows_again_write_nothing(opened):
+    merge(opened, bars_at([1, 2, 3]))
+    before = opened[1].series()
+    assert merge(opened, bars_at([1, 2, 3])).unchanged == 3
+    assert opened[1].series() == before
+
+
+def test_instruments_and_timeframes_do_not_mix(opened):
+    other = Instrument("binance", "SPY")
+    merge(opened, bars_at([1]))
+    merge(opened, bars_at([2]), instrument=other)
+    merge(opened, bars_at([24]), timeframe=Timeframe.DAY_1)
+    assert opened[1].read(SPY, HOUR).size == opened[1].read(other, HOUR).size == 1
+    assert list(opened[1].timeframes(SPY)) == [HOUR, Timeframe.DAY_1]
+    assert list(opened[1].timeframes(other)) == [HOUR]
+    assert opened[1].timeframes(Instrument("local", "QQQ")) == {}
+    assert [series.instrument.key for series in opened[1].series()] == ["binance:SPY", "local:SPY", "local:SPY"]
+
+
+def test_a_bare_symbol_resolves_while_it_is_unique(opened):
+    merge(opened, bars_at([1]))
+    assert opened[1].resolve("spy") == SPY
+    merge(opened, bars_at([1]), instrument=Instrument("binance", "SPY"))
+    with pytest.raises(InvalidRequest, match="write one of binance:SPY, local:SPY") as refusal:
+        opened[1].resolve("SPY")
+    assert refusal.value.code == Code.AMBIGUOUS_SYMBOL
+    assert opened[1].resolve("LOCAL:spy") == SPY
+
+
+def test_a_symbol_that_is_not_stored_is_not_found(opened):
+    for text in ("QQQ", "local:QQQ", "binance:SPY"):
+        with pytest.raises(NotFound, match=f"Symbol {text} not found") as refusal:
+            opened[1].resolve(text)
+        assert refusal.value.code == Code.INVALID_SYMBOL
+
+
+@pytest.mark.parametrize("text", ["", "!", "a b", "x" * 33, "ve nue:SPY", ":SPY", "v" * 17 + ":SPY", "local:", "é"])
+def test_what_is_no_symbol_is_refused(text):
+    with pytest.raises(InvalidRequest) as refusal:
+        parse_instrument(text)
+    assert refusal.value.code == Code.INVALID_SYMBOL
+
+
+def test_symbols_are_upper_case_and_venues_lower_case():
+    assert parse_instrument(" Binance:btc/usdt ").key == "binance:BTC/USDT"
+    assert parse_instrument("brk.b", "NYSE").key == "nyse:BRK.B"
