@@ -93,15 +93,20 @@ class _Active:
         self.finished = threading.Event()
         self.lock = threading.Lock()
         self.started_s = time.monotonic()
+        self.ended_s: float | None = None
         self.already_done = run.completed_combinations
         self.in_jobs: dict[int, int] = {}
         self.jobs_left = 0
         self.elapsed_before = run.elapsed_seconds
 
+    def elapsed_s(self) -> float:
+        """Seconds of this session, which stand still once the last job has ended."""
+        return (self.ended_s or time.monotonic()) - self.started_s
+
     def view(self) -> RunView:
         with self.lock:
             completed = self.run.completed_combinations + sum(self.in_jobs.values())
-            elapsed = time.monotonic() - self.started_s
+            elapsed = self.elapsed_s()
             fresh = completed - self.already_done
             left = elapsed / fresh * (self.run.total_combinations - completed) if fresh else None
             return RunView(self.run, completed, elapsed + self.elapsed_before, left)
@@ -370,7 +375,7 @@ class Runs:
                 completed_combinations=run.completed_combinations + len(index.totals.trades),
                 total_trades=run.total_trades + sum(index.totals.trades),
                 total_result_records=run.total_result_records + sum(index.totals.groups),
-                elapsed_seconds=active.elapsed_before + time.monotonic() - active.started_s,
+                elapsed_seconds=active.elapsed_before + active.elapsed_s(),
             )
 
             def commit(transaction: Transaction) -> None:
@@ -385,6 +390,7 @@ class Runs:
         """Store how the run ended. It counts as active until that is done: who sees it end may use its id again."""
         with active.lock:
             run = active.run
+            active.ended_s = time.monotonic()
             status: Status = "completed"
             if run.error is not None:
                 status = "cancelled" if run.error.code == Code.CANCELLED else "failed"
@@ -392,7 +398,7 @@ class Runs:
                 run,
                 status=status,
                 finished_ns=self._now_ns(),
-                elapsed_seconds=active.elapsed_before + time.monotonic() - active.started_s,
+                elapsed_seconds=active.elapsed_before + active.elapsed_s(),
             )
         try:
             self._env.write(lambda transaction: documents.put(transaction, KIND, run.run_id, ended))
