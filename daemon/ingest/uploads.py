@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from daemon.core.errors import Code, InvalidRequest
 from daemon.core.market import Bars, BarTable
 from daemon.store import codec
+from daemon.store.env import room_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +27,13 @@ def leave(folder: Path, table: BarTable) -> str:
     """Write a table's columns; returns the id. The file is readable by its user alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     identity = uuid.uuid4().hex
-    descriptor = os.open(_path(folder, identity), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(codec.encode_rows([*table.bars, table.lines]))
+    path = _path(folder, identity)
+    try:
+        with room_for(path), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(codec.encode_rows([*table.bars, table.lines]))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return identity
 
 

@@ -35,8 +35,9 @@ _SCHEMA_KEY: Final = b"schema"
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 _TIB: Final = 1 << 40
+_FULL_NUMBERS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # LMDB gives the system's words, not its number. A write that a full disk cuts short is EIO to it.
-_FULL: Final = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
+_FULL: Final = tuple(os.strerror(number) for number in (*_FULL_NUMBERS, errno.EIO))
 
 
 class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,6 +61,17 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def max_map_bytes(self) -> int:
         """Size to grow to."""
         return self.max_map_gb * _GIB
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Write a file beside the store; StoreFull STORE_FULL where the disk has no room for it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL_NUMBERS:
+            raise StoreFull(Code.STORE_FULL, f"no room on the disk for {path}: make room, run again") from error
+        raise
 
 
 class Transaction:

@@ -7,13 +7,13 @@ job is stored whole or not at all, and a spool file that outlives its process is
 
 from __future__ import annotations
 
-import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from daemon.core.errors import Code, StoreFull
 from daemon.store import codec, documents, keys
+from daemon.store.env import room_for
 from daemon.store.keys import ResultKind
 
 if TYPE_CHECKING:
@@ -121,24 +121,20 @@ class Spool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._file.close()
-        if kind is not None:
-            self._path.unlink(missing_ok=True)
+        if kind is None:
+            self._file.close()
+            return
+        with suppress(OSError):  # what a full disk did not take is still in the buffer
+            self._file.close()
+        self._path.unlink(missing_ok=True)
 
     def add(self, kind: ResultKind, first: int, stop: int, columns: Sequence[NDArray[Any]]) -> None:
         """Append the rows of combinations [first, stop)."""
         value = codec.encode_rows(columns)
         offset = self._file.tell()
-        try:
+        with room_for(self._path):
             self._file.write(value)
             self._file.flush()
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise StoreFull(
-                    Code.STORE_FULL,
-                    f"no room on the disk for {self._path}; the job is not stored: make room, run again",
-                ) from error
-            raise
         self.parts.append(Part(kind, self._numbers[kind], first, stop, len(columns[0]), offset, len(value)))
         self._numbers[kind] += 1
 
