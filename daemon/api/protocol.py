@@ -11,7 +11,7 @@ from daemon.core.market import NS_PER_SECOND, TsNs
 
 if TYPE_CHECKING:
     from daemon.core.strategy import Strategy
-    from daemon.research.runs import RunView
+    from daemon.research.records import RunView
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 class RunStatus(msgspec.Struct, frozen=True):
-    """`GET /api/v1/runs/{id}`. summary: once completed. error: once failed or cancelled."""
+    """`GET /api/v1/runs/{id}`. summary: once completed. error: once failed or cancelled. notes: sentences."""
 
     run_id: str
     status: str
@@ -80,6 +80,7 @@ class RunStatus(msgspec.Struct, frozen=True):
     progress: Progress
     summary: Summary | None
     error: ErrorBody | None
+    notes: list[str]
 
 
 class RunList(msgspec.Struct, frozen=True):
@@ -152,6 +153,7 @@ def run_status(view: RunView) -> RunStatus:
         ),
         summary=summary if run.status == "completed" else None,
         error=error,
+        notes=run.notes,
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from daemon.core.market import Float64s, Int64s, TsNs
     from daemon.core.strategy import RiskProfile
-    from daemon.research.runs import Run
+    from daemon.research.records import Run
     from daemon.research.strategies import RuleBook
     from daemon.store.results import JobIndex
 

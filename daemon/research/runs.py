@@ -13,14 +13,15 @@ import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from daemon.core.errors import AtlasError, Code, Conflict, JobFailed, NotFound
+from daemon.core.errors import AtlasError, Code, Conflict, JobFailed
 from daemon.core.market import Timeframe, TsNs
 from daemon.core.strategy import RiskProfile
 from daemon.research.plans import Plan, ProbeJob, ProbeRequest, Target, date_range, plan
+from daemon.research.records import ACTIVE, KIND, Failure, Run, RunView, Status, notes_on, stored_run, stored_runs
 from daemon.research.selection import fingerprint
 from daemon.research.strategies import digest
 from daemon.store import documents, results
@@ -37,50 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-KIND: Final = "run"
 SPOOL_FOLDER: Final = "spool"
-
-Status: TypeAlias = Literal["queued", "running", "completed", "failed", "cancelled"]
-ACTIVE: Final = ("queued", "running")
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """Why a run did not complete."""
-
-    code: str
-    message: str
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as it is stored. Totals count everything stored under the id, earlier sessions included."""
-
-    run_id: str
-    status: Status
-    created_ns: TsNs
-    finished_ns: TsNs | None = None
-    start_date: str | None
-    end_date: str | None
-    persist_trades: bool
-    symbols: list[str]
-    timeframes: list[str]
-    risk_profiles: dict[str, RiskProfile]
-    rules: dict[int, str]
-    strategy_names: dict[int, str]
-    total_combinations: int
-    completed_combinations: int = 0
-    total_trades: int = 0
-    total_result_records: int = 0
-    elapsed_seconds: float = 0.0
-    error: Failure | None = None
-
-
-class RunView(msgspec.Struct, frozen=True):
-    """A run with its progress at this moment. seconds_left: None until there is something to judge by."""
-
-    run: Run
-    completed: int
-    elapsed_seconds: float
-    seconds_left: float | None
 
 
 class _Active:
@@ -256,6 +214,7 @@ class Runs:
             total_trades=sum(sum(index.totals.trades) for index in indexes),
             total_result_records=sum(sum(index.totals.groups) for index in indexes),
             elapsed_seconds=stored.elapsed_seconds if stored else 0.0,
+            notes=stored.notes if stored else [],
         )
 
     def _check_same(self, stored: Run, plan_: Plan, indexes: list[JobIndex]) -> None:
@@ -375,6 +334,7 @@ class Runs:
                 completed_combinations=run.completed_combinations + len(index.totals.trades),
                 total_trades=run.total_trades + sum(index.totals.trades),
                 total_result_records=run.total_result_records + sum(index.totals.groups),
+                notes=list(dict.fromkeys([*run.notes, *notes_on(index)])),
                 elapsed_seconds=active.elapsed_before + active.elapsed_s(),
             )
 
@@ -426,17 +386,3 @@ class Runs:
         self._env.write(fail)
         for leftover in self._spool.glob("*"):
             leftover.unlink()
-
-
-def stored_run(transaction: Transaction, run_id: str) -> RunView:
-    """Read a run as it was last stored; NotFound RUN_NOT_FOUND."""
-    run = documents.get(transaction, KIND, run_id, Run)
-    if run is None:
-        raise NotFound(Code.RUN_NOT_FOUND, f"Run {run_id} not found: `atlasd runs` lists what is stored")
-    return RunView(run, run.completed_combinations, run.elapsed_seconds, None)
-
-
-def stored_runs(transaction: Transaction) -> list[RunView]:
-    """Read all runs as they were last stored, the newest first."""
-    found = sorted(documents.scan(transaction, KIND, Run), key=lambda run: run.created_ns, reverse=True)
-    return [RunView(run, run.completed_combinations, run.elapsed_seconds, None) for run in found]

@@ -26,7 +26,7 @@ from daemon.store.keys import ResultKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from daemon.research.runs import Run
+    from daemon.research.records import Run
     from daemon.research.strategies import RuleBook
     from daemon.store.env import Environment
     from daemon.store.results import Part, StoredJob

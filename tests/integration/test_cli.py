@@ -57,6 +57,12 @@ def inside(capsys, monkeypatch):
     return run
 
 
+@pytest.fixture
+def look(inside, stored):
+    """Look into the data folder from inside this process."""
+    return lambda *arguments: inside(*arguments, "--data-dir", stored)
+
+
 def shell(line, stored):
     """Run a line of bash; `atlasd` stands for ours."""
     line = line.replace("atlasd", f'"{sys.executable}" -m daemon')
@@ -184,8 +190,8 @@ def test_wrong_use_is_exit_code_2_with_a_hint(cli, stored, arguments):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_request_that_fails_says_why_in_one_line(inside, stored, arguments, exit_code, code):
-    only_error(inside(*arguments, "--data-dir", stored), code, exit_code)
+def test_a_request_that_fails_says_why_in_one_line(look, arguments, exit_code, code):
+    only_error(look(*arguments), code, exit_code)
 
 
 def test_a_process_that_fails_ends_with_that_code(atlasd):
@@ -334,8 +340,8 @@ def test_an_empty_folder_has_no_symbols_and_no_runs(inside, tmp_path):
         assert len(inside(*words, "--format", "csv", *data).stdout.splitlines()) == 1
 
 
-def test_stored_series_are_listed(atlasd):
-    series = json.loads(atlasd("data", "symbols", "--format", "json").stdout)
+def test_stored_series_are_listed(look):
+    series = json.loads(look("data", "symbols", "--format", "json").stdout)
     sizes = [each.pop("bytes") for each in series]
     assert series == [
         {
@@ -354,9 +360,9 @@ def test_stored_series_are_listed(atlasd):
         },
     ]
     assert all(0 < size < 1500 * 48 for size in sizes)
-    listed = list(csv.DictReader(io.StringIO(atlasd("data", "symbols", "--format", "csv").stdout)))
+    listed = list(csv.DictReader(io.StringIO(look("data", "symbols", "--format", "csv").stdout)))
     assert list(listed[0]) == ["symbol", "timeframe", "rows", "first", "last", "bytes"]
-    table = atlasd("data", "symbols").stdout.splitlines()
+    table = look("data", "symbols").stdout.splitlines()
     assert table[0].split() == list(listed[0])
     assert table[1].split() == list(listed[0].values())
 
@@ -374,27 +380,27 @@ def test_options_before_a_subcommand_are_not_lost_in_silence(cli, tmp_path):
     assert "--data-dir" in done.stderr
 
 
-def test_runs_are_listed_and_deleted(atlasd):
+def test_runs_are_listed_and_deleted(atlasd, look):
     done = atlasd("run", "--symbols", "SYNB", "--timeframes", "1Day", "--strategies", "1, 2", "--run-id", "brief")
     assert "run brief completed: 6 combinations" in done.stdout
-    brief, first = json.loads(atlasd("runs", "--format", "json").stdout)
+    brief, first = json.loads(look("runs", "--format", "json").stdout)
     assert (brief["run_id"], brief["status"], brief["combinations"], brief["of"]) == ("brief", "completed", 6, 6)
     assert (first["run_id"], first["symbols"], first["timeframes"]) == ("first", "local:SYNA,local:SYNB", "1Hour")
-    assert atlasd("runs").stdout.splitlines()[1].startswith("brief ")
+    assert look("runs").stdout.splitlines()[1].startswith("brief ")
     assert atlasd("runs", "delete", "brief").stdout == "run brief deleted\n"
-    assert [run["run_id"] for run in json.loads(atlasd("runs", "--format", "json").stdout)] == ["first"]
+    assert [run["run_id"] for run in json.loads(look("runs", "--format", "json").stdout)] == ["first"]
 
 
-def test_strategies_are_listed_and_shown(cli):
-    listed = json.loads(cli("strategies", "list", "--format", "json").stdout)
+def test_strategies_are_listed_and_shown(inside):
+    listed = json.loads(inside("strategies", "list", "--format", "json").stdout)
     assert [each["id"] for each in listed] == list(range(1, 101))
     trend = list(
-        csv.DictReader(io.StringIO(cli("strategies", "list", "--category", "trend", "--format", "csv").stdout))
+        csv.DictReader(io.StringIO(inside("strategies", "list", "--category", "trend", "--format", "csv").stdout))
     )
     assert {each["category"] for each in trend} == {"trend"}
-    table = cli("strategies", "list")
+    table = inside("strategies", "list")
     assert len(table.stdout.splitlines()) == 51
-    shown = cli("strategies", "show", "11")
+    shown = inside("strategies", "show", "11")
     assert json.loads(shown.stdout)["id"] == 11
     assert "because" in shown.stderr
 
@@ -402,72 +408,72 @@ def test_strategies_are_listed_and_shown(cli):
 # Results.
 
 
-def test_results_as_csv_have_exactly_the_documented_columns(atlasd):
-    groups = list(csv.reader(io.StringIO(atlasd("results", "first", "--format", "csv").stdout)))
+def test_results_as_csv_have_exactly_the_documented_columns(look):
+    groups = list(csv.reader(io.StringIO(look("results", "first", "--format", "csv").stdout)))
     assert " ".join(groups[0]) == (
         "run_id symbol strategy_id strategy_name timeframe risk_profile open_day open_hour long_short num_trades "
         "pnl_mean pnl_std max_drawdown max_profit period_start period_end"
     )
     assert {len(row) for row in groups} == {16}
-    trades = list(csv.reader(io.StringIO(atlasd("results", "first", "--trades", "--format", "csv").stdout)))
+    trades = list(csv.reader(io.StringIO(look("results", "first", "--trades", "--format", "csv").stdout)))
     assert " ".join(trades[0]) == (
         "strategy_id strategy_name symbol timeframe risk_profile entry_time exit_time entry_price exit_price "
         "direction pnl pnl_pct bars_held max_drawdown max_profit pnl_std exit_reason"
     )
     assert sum(int(row[9]) for row in groups[1:]) == len(trades) - 1 > 0
-    justified = atlasd("results", "first", "--trades", "--justify", "--strategy", "3", "--format", "csv").stdout
+    justified = look("results", "first", "--trades", "--justify", "--strategy", "3", "--format", "csv").stdout
     assert next(csv.reader(io.StringIO(justified))) == [*trades[0], "entry_justification", "exit_justification"]
 
 
-def test_json_and_csv_tell_the_same(atlasd):
+def test_json_and_csv_tell_the_same(look):
     for options in ((), ("--trades", "--justify")):
         chosen = ("results", "first", *options, "--symbol", "SYNA", "--risk-profile", "low")
-        rows = json.loads(atlasd(*chosen, "--format", "json").stdout)
-        table = list(csv.DictReader(io.StringIO(atlasd(*chosen, "--format", "csv").stdout)))
+        rows = json.loads(look(*chosen, "--format", "json").stdout)
+        table = list(csv.DictReader(io.StringIO(look(*chosen, "--format", "csv").stdout)))
         assert [{name: str(value) for name, value in row.items()} for row in rows] == table
         assert {(row["symbol"], row["risk_profile"]) for row in rows} == {("SYNA", "low")}
 
 
-def test_filters_narrow_the_results(atlasd):
-    everything = json.loads(atlasd("results", "first", "--format", "json").stdout)
+def test_filters_narrow_the_results(look):
+    everything = json.loads(look("results", "first", "--format", "json").stdout)
     options = ("--symbol", "local:SYNB", "--timeframe", "1Hour", "--strategy", "3", "--risk-profile", "high")
-    chosen = json.loads(atlasd("results", "first", *options, "--format", "json").stdout)
+    chosen = json.loads(look("results", "first", *options, "--format", "json").stdout)
     wanted = {"symbol": "SYNB", "timeframe": "1Hour", "strategy_id": 3, "risk_profile": "high"}
     assert chosen == [row for row in everything if row.items() >= wanted.items()] != []
 
 
-def test_tables_end_after_50_rows_and_say_so(atlasd):
-    done = atlasd("results", "first")
+def test_tables_end_after_50_rows_and_say_so(look):
+    done = look("results", "first")
     lines = done.stdout.splitlines()
     assert lines[0].split() == list(GROUP_NAMES)
     assert len(lines) == 51
     assert re.fullmatch(r"cut at 50 rows: .*\n", done.stderr)
-    short = atlasd("results", "first", "--strategy", "1", "--risk-profile", "low", "--symbol", "SYNA")
+    short = look("results", "first", "--strategy", "1", "--risk-profile", "low", "--symbol", "SYNA")
     assert 1 < len(short.stdout.splitlines()) <= 51
     assert short.stderr == ""
     assert len({len(line.rstrip()) > 0 for line in lines}) == 1
 
 
-def test_combinations_without_trades_list_nothing(atlasd, tmp_path):
+def test_combinations_without_trades_list_nothing(look, tmp_path):
     chosen = ("results", "first", "--strategy", "51")  # a rule that no bar can meet
-    assert atlasd(*chosen).stderr == "nothing to list\n"
-    assert json.loads(atlasd(*chosen, "--format", "json").stdout) == []
-    assert atlasd(*chosen, "--format", "csv").stdout == ",".join(GROUP_NAMES) + "\n"
-    assert atlasd(*chosen, "--trades", "--format", "csv").stdout == ",".join(TRADE_NAMES) + "\n"
+    assert look(*chosen).stderr == "nothing to list\n"
+    assert json.loads(look(*chosen, "--format", "json").stdout) == []
+    assert look(*chosen, "--format", "csv").stdout == ",".join(GROUP_NAMES) + "\n"
+    assert look(*chosen, "--trades", "--format", "csv").stdout == ",".join(TRADE_NAMES) + "\n"
     output = tmp_path / "none.parquet"
-    only_error(atlasd(*chosen, "--format", "parquet", "--output", output), "NO_ROWS")
+    only_error(look(*chosen, "--format", "parquet", "--output", output), "NO_ROWS")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_kept_no_trades_says_so(atlasd):
+def test_a_run_that_kept_no_trades_says_so(atlasd, look):
     atlasd("run", "--symbols", "SYNB", "--timeframes", "1Hour", "--strategies", "3", "--run-id", "kept-none")
-    done = atlasd("results", "kept-none", "--trades", "--format", "csv")
+    done = look("results", "kept-none", "--trades", "--format", "csv")
     assert done.stdout == ",".join(TRADE_NAMES) + "\n"
     assert "--persist-trades" in done.stderr
 
 
 @pytest.mark.parametrize("trades", [False, True])
-def test_parquet_reads_back_with_utc_times(atlasd, tmp_path, trades):
+def test_parquet_reads_back_with_utc_times(atlasd, look, tmp_path, trades):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -482,7 +488,7 @@ def test_parquet_reads_back_with_utc_times(atlasd, tmp_path, trades):
         assert table.schema.field(name).type == pa.timestamp("ns", tz="UTC")
     if not trades:
         assert table.schema.field("open_day").type == pa.date32()
-    rows = json.loads(atlasd("results", "first", *options, "--format", "json").stdout)
+    rows = json.loads(look("results", "first", *options, "--format", "json").stdout)
     for name in table.column_names:
         column = table[name]
         if pa.types.is_timestamp(column.type):
@@ -493,10 +499,10 @@ def test_parquet_reads_back_with_utc_times(atlasd, tmp_path, trades):
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "table"])
-def test_an_output_file_holds_what_the_terminal_would(atlasd, tmp_path, form):
+def test_an_output_file_holds_what_the_terminal_would(look, tmp_path, form):
     output = tmp_path / "rows"
-    done = atlasd("results", "first", "--format", form, "--output", output)
-    printed = atlasd("results", "first", "--format", "csv" if form == "table" else form).stdout
+    done = look("results", "first", "--format", form, "--output", output)
+    printed = look("results", "first", "--format", "csv" if form == "table" else form).stdout
     assert output.read_text() == printed
     assert re.fullmatch(r"\d+ rows written to .*\n", done.stdout)
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
@@ -513,9 +519,9 @@ def test_an_output_file_is_never_left_half_written(stored, tmp_path, form):
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
 
 
-def test_an_output_that_cannot_be_written_is_an_error(atlasd, tmp_path):
+def test_an_output_that_cannot_be_written_is_an_error(look, tmp_path):
     for output in (tmp_path, tmp_path / "no" / "rows.csv"):
-        only_error(atlasd("results", "first", "--format", "csv", "--output", output), "OUTPUT_UNWRITABLE")
+        only_error(look("results", "first", "--format", "csv", "--output", output), "OUTPUT_UNWRITABLE")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
@@ -566,8 +572,8 @@ def test_the_same_run_again_adds_what_is_new(atlasd, stored, stored_values):
     assert values.items() < stored_values(stored, "more").items()
 
 
-def test_own_strategies_and_profiles_come_from_the_configuration(atlasd, tmp_path):
-    rules = json.loads(atlasd("strategies", "show", "3").stdout) | {"id": 500, "name": "my_own"}
+def test_own_strategies_and_profiles_come_from_the_configuration(atlasd, look, tmp_path):
+    rules = json.loads(look("strategies", "show", "3").stdout) | {"id": 500, "name": "my_own"}
     (tmp_path / "mine.json").write_text(json.dumps({"version": 1, "strategies": [rules]}))
     config = tmp_path / "config.toml"
     config.write_text(
@@ -578,14 +584,14 @@ def test_own_strategies_and_profiles_come_from_the_configuration(atlasd, tmp_pat
     command = ("run", "--symbols", "SYNB", "--timeframes", "1Hour", "--strategies", "3,500", *mine)
     done = atlasd(*command, "--risk-profiles", "wide,low", "--persist-trades")
     assert "4 combinations" in done.stdout, done.stderr
-    rows = json.loads(atlasd("results", "mine", "--trades", "--format", "json", "--config", config).stdout)
+    rows = json.loads(look("results", "mine", "--trades", "--format", "json", "--config", config).stdout)
     by_id = {number: [row for row in rows if row["strategy_id"] == number] for number in (3, 500)}
     assert {row["risk_profile"] for row in rows} == {"wide", "low"}
     assert {row["strategy_name"] for row in by_id[500]} == {"my_own"}
     words = {"strategy_id": None, "strategy_name": None}
     assert [row | words for row in by_id[3]] == [row | words for row in by_id[500]]
     # Without the file the rows are still there, under the name they were stored with.
-    assert json.loads(atlasd("results", "mine", "--trades", "--format", "json").stdout) == rows
+    assert json.loads(look("results", "mine", "--trades", "--format", "json").stdout) == rows
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")

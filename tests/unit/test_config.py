@@ -91,6 +91,11 @@ def test_placeholders_take_the_environment_in_the_keys_type(write, monkeypatch):
         ("[log]\nlevel = 'loud'", "log.level", '"debug" or "info" or "warning" or "error"'),
         ("http = 3", "http", "a table of keys"),
         ("[probe.risk_profiles.low]\nstop_scale = 0", "probe.risk_profiles.low.stop_scale", "a number above 0"),
+        ("[probe.risk_profiles.low]\ntime_scale = inf", "probe.risk_profiles.low.time_scale", "a number above 0"),
+        ("[probe.risk_profiles.low]\ntime_scale = nan", "probe.risk_profiles.low.time_scale", "a number above 0"),
+        ("[probe.risk_profiles]\nlow = 1", "probe.risk_profiles.low", "a table of keys"),
+        ("[http]\nport = 80.5", "http.port", "a whole number"),
+        ("[http]\nallowed_hosts = [1]", "http.allowed_hosts", "a list of texts"),
         ("[probe.risk_profiles.low]\nstop = 1", "probe.risk_profiles.low.stop", "allowed here: stop_scale"),
     ],
 )
@@ -102,6 +107,16 @@ def test_a_wrong_key_or_value_names_file_key_and_what_is_allowed(write, text, ke
     assert refusal.value.message.startswith(f"{path}: {key}: ")
     assert allowed in refusal.value.message
     assert refusal.value.details == {"file": str(path), "key": key}
+
+
+def test_a_placeholder_may_stand_in_a_list_and_inside_a_text(write, monkeypatch):
+    own = write(
+        "[http]\nallowed_hosts = ['${OWN_HOST:one}.lan', 'two']\n[data]\ndir = '/a/${OWN_NONE}/${OWN_NONE:b:c}'\n"
+    )
+    assert config.load(own).http.allowed_hosts == ["one.lan", "two"]
+    assert config.load(own).data.dir == "/a//b:c"
+    monkeypatch.setenv("OWN_HOST", "a, b")
+    assert config.load(own).http.allowed_hosts == ["a, b.lan", "two"]
 
 
 def test_a_file_that_is_missing_or_no_toml_is_named(write, tmp_path):

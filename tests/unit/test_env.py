@@ -413,12 +413,13 @@ def test_a_file_of_garbage_is_refused_and_left_alone(content, readonly, tmp_path
     assert (tmp_path / FILE_NAME).read_bytes() == content
 
 
-def test_a_file_of_another_format_is_refused(tmp_path):
+@pytest.mark.parametrize("version", [0, 2, 9])
+def test_a_file_of_another_lmdb_format_is_refused(version, tmp_path):
     Environment(tmp_path, QUICK).close()
     file = bytearray((tmp_path / FILE_NAME).read_bytes())
     magic = (0xBEEFC0DE).to_bytes(4, sys.byteorder)
     for found in list(re.finditer(re.escape(magic), file)):
-        file[found.end()] += 1
+        file[found.end()] = version
     (tmp_path / FILE_NAME).write_bytes(file)
     assert refused(ConfigError, tmp_path) == Code.STORE_SCHEMA
 

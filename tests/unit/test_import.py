@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from daemon.core.errors import AtlasError, Code, Conflict, SourceDataInvalid
+from daemon.core.errors import AtlasError, Code, Conflict, SourceDataInvalid, StoreFull
 from daemon.core.market import NS_PER_HOUR, Bars, BarTable, Instrument, Timeframe
 from daemon.ingest import uploads
 from daemon.ingest.bars import import_bars
@@ -180,6 +180,27 @@ def test_columns_left_for_the_daemon_are_taken_once_bit_for_bit(tmp_path):
     for mine, theirs in zip((*taken.bars, taken.lines), (*given.bars, given.lines), strict=True):
         assert (mine == theirs).all()
     assert not file.exists()
+
+
+@pytest.fixture
+def files_of_1_mib():
+    """No file of this process grows beyond that, as if its disk were full."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("files_of_1_mib")
+def test_columns_that_find_no_room_leave_nothing_behind(tmp_path):
+    given = table(100_000)
+    given.bars.volume[:] = np.random.default_rng(1).random(100_000)
+    given.bars.open[:] = given.bars.volume[::-1]
+    with pytest.raises(StoreFull) as refusal:
+        uploads.leave(tmp_path, given)
+    assert refusal.value.code == Code.STORE_FULL
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("identity", ["", "../secret", "/etc/passwd", "0" * 31, "0" * 32, "A" * 32, "0" * 31 + "\n"])

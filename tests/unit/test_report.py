@@ -9,8 +9,8 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from daemon.core.strategy import RiskProfile, Strategy
+from daemon.research.records import Failure, Run
 from daemon.research.report import render_report
-from daemon.research.runs import Failure, Run
 from daemon.research.strategies import RuleBook, digest
 from daemon.store.results import CombinationTotals, JobIndex
 

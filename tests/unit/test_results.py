@@ -1,9 +1,14 @@
 """Stored jobs: whole or not at all, found by run, and gone with it."""
 
+import re
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 
-from daemon.store import codec, results
+from daemon.core.errors import Code, StoreCorrupt, StoreFull
+from daemon.store import codec, keys, results
 from daemon.store.env import Environment, StoreConfig
 from daemon.store.keys import ResultKind
 from daemon.store.results import CombinationTotals, JobIndex, Spool
@@ -112,6 +117,56 @@ def test_a_spool_file_of_a_job_that_failed_is_removed(tmp_path):
     with pytest.raises(RuntimeError, match="planted"):
         fails_after_a_part()
     assert not path.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+@pytest.mark.parametrize("rows", [3, 100_000], ids=["within the buffer", "beyond it"])
+def test_a_spool_file_without_room_is_full_and_removed(tmp_path, rows):
+    path = tmp_path / "job.spool"
+    path.symlink_to("/dev/full")
+    with pytest.raises(StoreFull, match=re.escape(str(path))) as refusal, Spool(path) as spool:
+        spool.add(ResultKind.GROUPS, 0, 1, groups(rows))
+    assert refusal.value.code == Code.STORE_FULL
+    assert spool.parts == []
+    assert not path.is_symlink()
+
+
+def test_parts_of_each_kind_are_numbered_and_named_on_their_own(env, tmp_path):
+    trades = [np.arange(3) for _ in results.TRADE_COLUMNS]
+    path = tmp_path / "job.spool"
+    with Spool(path) as spool:
+        for first in (0, 1):
+            spool.add(ResultKind.GROUPS, first, first + 1, groups(2, first))
+            spool.add(ResultKind.TRADES, first, first + 1, trades)
+    assert [(part.kind, part.number) for part in spool.parts] == [
+        (ResultKind.GROUPS, 0),
+        (ResultKind.TRADES, 0),
+        (ResultKind.GROUPS, 1),
+        (ResultKind.TRADES, 1),
+    ]
+    index = msgspec.structs.replace(spooled(tmp_path)[0], parts=spool.parts)
+    put(env, "run", index, path)
+    (job,) = stored(env, "run")
+    with env.read() as transaction:
+        names = [tuple(results.read_part(transaction, job, part)) for part in job.index.parts]
+    assert names == [results.GROUP_COLUMNS, results.TRADE_COLUMNS] * 2
+
+
+def test_a_part_that_is_lost_is_damage(env, tmp_path):
+    put(env, "run", *spooled(tmp_path, 3))
+    (job,) = stored(env, "run")
+    (part,) = job.index.parts
+    key = keys.result(job.prefix, job.batch, part.kind, part.number)
+    assert env.write(lambda transaction: transaction.delete("results", key))
+    with env.read() as transaction, pytest.raises(StoreCorrupt):
+        results.read_part(transaction, job, part)
+
+
+def test_deleting_a_run_counts_what_went(env, tmp_path):
+    put(env, "run", *spooled(tmp_path, 1, 2))
+    put(env, "run", *spooled(tmp_path, 1, timeframe="1Day"))
+    assert env.write(lambda transaction: results.delete_run(transaction, "run")) == 5
+    assert env.write(lambda transaction: results.delete_run(transaction, "run")) == 0
 
 
 def test_a_part_is_counted_without_decoding_it(tmp_path):

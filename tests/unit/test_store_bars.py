@@ -126,7 +126,22 @@ def test_a_symbol_that_is_not_stored_is_not_found(opened):
         assert refusal.value.code == Code.INVALID_SYMBOL
 
 
-@pytest.mark.parametrize("text", ["", "!", "a b", "x" * 33, "ve nue:SPY", ":SPY", "v" * 17 + ":SPY", "local:", "é"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "!",
+        "a b",
+        "x" * 33,
+        "ve nue:SPY",
+        ":SPY",
+        "v" * 17 + ":SPY",
+        "local:",
+        "é",
+        "stra\N{LATIN SMALL LETTER SHARP S}e",
+        "\N{KELVIN SIGN}x:SPY",
+    ],
+)
 def test_what_is_no_symbol_is_refused(text):
     with pytest.raises(InvalidRequest) as refusal:
         parse_instrument(text)

@@ -131,6 +131,15 @@ def test_a_file_that_is_no_rule_file_is_refused_by_name(tmp_path, content):
         load([path])
 
 
+def test_rules_nested_without_end_are_refused_by_name(tmp_path):
+    path, depth = tmp_path / "mine.json", 5_000
+    nested = '{"type": "not_", "condition": ' * depth + json.dumps(ABOVE) + "}" * depth
+    path.write_text(json.dumps({"version": 1, "strategies": [strategy(entry_long=["@"])]}).replace('"@"', nested))
+    with pytest.raises(ConfigError, match=r"mine\.json") as refusal:
+        load([path])
+    assert refusal.value.code == Code.STRATEGIES_INVALID
+
+
 def test_a_missing_file_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.json: cannot be read"):
         load([tmp_path / "absent.json"])

@@ -19,8 +19,8 @@ from daemon.app.cli.probe import finish, follow
 from daemon.core.market import NS_PER_DAY, BarTable, Instrument, Timeframe
 from daemon.research.plans import ProbeRequest, parse_timeframe
 from daemon.research.ranking import Ranking, multiple_testing_note, rank
+from daemon.research.records import stored_run
 from daemon.research.report import render_report
-from daemon.research.runs import stored_run
 from daemon.research.strategies import digest
 from daemon.store import results
 

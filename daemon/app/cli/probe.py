@@ -111,6 +111,8 @@ def _draw(writer: Writer, run_id: str) -> RunStatus:
 
 def finish(status: RunStatus) -> None:
     """Print how a run ended; exit 1 where it did not complete."""
+    for note in status.notes:
+        typer.echo(f"note: {note}", err=True)
     if status.summary is None:
         reason = status.error.message if status.error else status.status
         typer.echo(
@@ -143,7 +145,7 @@ def results(
     from daemon.app import wiring
     from daemon.app.cli.output import emit_blocks
     from daemon.app.config import load
-    from daemon.research.runs import stored_run
+    from daemon.research.records import stored_run
     from daemon.research.views import GROUP_NAMES, TRADE_NAMES, Filters, RunRows
 
     if justify and not trades:
@@ -177,7 +179,7 @@ def list_runs(
     from daemon.app import wiring
     from daemon.app.cli.output import emit
     from daemon.app.config import load
-    from daemon.research.runs import stored_runs
+    from daemon.research.records import stored_runs
 
     settings = load(config)
     with wiring.reader(settings, settings.data_dir(data_dir)) as store, store.env.read() as transaction:
