@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from daemon.core.strategy import Condition
 
 FILE_VERSION: Final = 1
+_MAX_DEPTH: Final = 50
 _RULE_LISTS: Final = ("entry_long", "entry_short", "exit_long", "exit_short")
 _WORDS: Final = ("display_name", "philosophy", "tags")
 _OPERANDS: Final = (
@@ -132,7 +133,7 @@ def _read(path: Path) -> Iterator[Strategy]:
 def _decode(path: Path, place: int, raw: msgspec.Raw) -> Strategy:
     try:
         strategy = msgspec.json.decode(raw, type=Strategy)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except msgspec.MsgspecError as error:
         reason, _, where = str(error).partition(" - at `$")
         raise _invalid(path, _name(place, raw), where.rstrip("`").lstrip(".") or "", reason) from error
     who = f"strategy {strategy.id} ({strategy.name})"
@@ -149,13 +150,15 @@ def _name(place: int, raw: msgspec.Raw) -> str:
     """Name a strategy that does not decode as well as it lets itself be named."""
     try:
         fields: Any = msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, RecursionError):
+    except msgspec.MsgspecError:
         fields = None
     identity = fields.get("id", fields.get("name")) if isinstance(fields, dict) else None
     return f"strategy {identity}" if identity is not None else f"strategy number {place + 1}"
 
 
-def _check_operands(path: Path, who: str, where: str, condition: Condition) -> None:
+def _check_operands(path: Path, who: str, where: str, condition: Condition, depth: int = 0) -> None:
+    if depth > _MAX_DEPTH:
+        raise _invalid(path, who, where.partition(".")[0], f"nests deeper than {_MAX_DEPTH}")
     if isinstance(condition, rules.AtLeast) and condition.k > len(condition.conditions):
         raise _invalid(path, who, f"{where}.k", f"is {condition.k}, of {len(condition.conditions)} conditions")
     for name in _OPERANDS:
@@ -170,7 +173,7 @@ def _check_operands(path: Path, who: str, where: str, condition: Condition) -> N
     for row, inner in enumerate(nested):
         if inner is not None:
             suffix = f".conditions[{row}]" if hasattr(condition, "conditions") else ".condition"
-            _check_operands(path, who, where + suffix, inner)
+            _check_operands(path, who, where + suffix, inner, depth + 1)
 
 
 def _invalid(path: Path, who: str, field: str, reason: str) -> ConfigError:

@@ -572,6 +572,12 @@ def test_the_same_run_again_adds_what_is_new(atlasd, stored, stored_values):
     assert values.items() < stored_values(stored, "more").items()
 
 
+def test_derived_bars_at_the_edges_are_named_beside_the_result(atlasd):
+    done = atlasd("run", "--symbols", "SYNA", "--timeframes", "1Hour,1Day", "--strategies", "1")
+    assert done.returncode == 0
+    assert re.fullmatch(r"note: local:SYNA 1Day: .*15Min.*2024-01-16T00:00:00Z.*\n", done.stderr)
+
+
 def test_own_strategies_and_profiles_come_from_the_configuration(atlasd, look, tmp_path):
     rules = json.loads(look("strategies", "show", "3").stdout) | {"id": 500, "name": "my_own"}
     (tmp_path / "mine.json").write_text(json.dumps({"version": 1, "strategies": [rules]}))
@@ -598,7 +604,7 @@ def test_own_strategies_and_profiles_come_from_the_configuration(atlasd, look, t
 def test_a_terminal_sees_progress_and_a_pipe_does_not(stored):
     import pty
 
-    command = [sys.executable, "-m", "daemon", "run", "--symbols", "SYNA,SYNB", "--timeframes", "1Hour,1Day"]
+    command = [sys.executable, "-m", "daemon", "run", "--symbols", "SYNA,SYNB", "--timeframes", "1Hour"]
     ours, theirs = pty.openpty()
     with subprocess.Popen([*command, "--data-dir", str(stored)], stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
@@ -614,7 +620,7 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(stored):
         printed = process.stdout.read()
     os.close(ours)
     assert process.returncode == 0
-    assert b"completed: 1200 combinations" in printed
+    assert b"completed: 600 combinations" in printed
     assert b"run " in drawn
     done = subprocess.run([*command, "--data-dir", str(stored)], capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")

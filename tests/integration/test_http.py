@@ -157,6 +157,7 @@ def test_a_completed_run_tells_progress_and_a_summary(pages):
         "elapsed_seconds": elapsed,
     }
     assert sum(group["num_trades"] for group in groups) == len(trades) > 0
+    assert [note.partition(":")[2][:10] for note in run["notes"]] == ["SYNA 1Day:", "SYNB 1Day:"]
     assert TIME.fullmatch(run["created_at"])
     assert TIME.fullmatch(run["finished_at"])
 

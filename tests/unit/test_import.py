@@ -203,9 +203,13 @@ def test_columns_that_find_no_room_leave_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("identity", ["", "../secret", "/etc/passwd", "0" * 31, "0" * 32, "A" * 32, "0" * 31 + "\n"])
+@pytest.mark.parametrize(
+    "identity",
+    ["", "../secret", "/etc/passwd", "0" * 31, "0" * 32, "A" * 32, "0" * 31 + "\n", "0" * 32 + "/../../secret"],
+)
 def test_an_upload_is_named_by_id_and_never_by_path(tmp_path, identity):
     (tmp_path / "secret.upload").write_bytes(b"x")
+    (tmp_path / "spool" / ("0" * 32)).mkdir(parents=True)
     with pytest.raises(AtlasError) as refusal:
         uploads.take(tmp_path / "spool", identity, [])
     assert refusal.value.code == Code.INVALID_REQUEST

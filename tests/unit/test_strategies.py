@@ -131,12 +131,17 @@ def test_a_file_that_is_no_rule_file_is_refused_by_name(tmp_path, content):
         load([path])
 
 
-def test_rules_nested_without_end_are_refused_by_name(tmp_path):
-    path, depth = tmp_path / "mine.json", 5_000
+def nest(path, depth):
     nested = '{"type": "not_", "condition": ' * depth + json.dumps(ABOVE) + "}" * depth
-    path.write_text(json.dumps({"version": 1, "strategies": [strategy(entry_long=["@"])]}).replace('"@"', nested))
+    path.write_text(path.read_text().replace('"@"', nested))
+    return path
+
+
+@pytest.mark.parametrize("depth", [51, 900, 5_000])
+def test_rules_nested_deeper_than_50_are_refused_by_name(write, depth):
+    assert len(load([nest(write(strategy(entry_long=["@"])), 50)])) == 1
     with pytest.raises(ConfigError, match=r"mine\.json") as refusal:
-        load([path])
+        load([nest(write(strategy(entry_long=["@"])), depth)])
     assert refusal.value.code == Code.STRATEGIES_INVALID
 
 
