@@ -52,14 +52,14 @@ def bars_files():
 
 @pytest.fixture(scope="session")
 def long_file(tmp_path_factory):
-    """A file of 200,000 one-minute bars: long enough to meet a run at work."""
+    """A file of 400,000 one-minute bars: long enough to meet a run at work."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from daemon.core.market import NS_PER_DAY, Timeframe
     from daemon.engine.synthetic import MarketModel, simulate
 
-    bars = simulate(MarketModel(), seed=1, start_ns=19_000 * NS_PER_DAY, bars=200_000, timeframe=Timeframe.MIN_1)
+    bars = simulate(MarketModel(), seed=1, start_ns=19_000 * NS_PER_DAY, bars=400_000, timeframe=Timeframe.MIN_1)
     times = pa.array(bars.start_ns).cast(pa.timestamp("ns", tz="UTC"))
     path = tmp_path_factory.mktemp("long") / "long.parquet"
     pq.write_table(pa.table({"timestamp": times, **dict(zip(bars._fields[1:], bars[1:], strict=True))}), path)
