@@ -125,10 +125,10 @@ def test_every_command_explains_itself_without_starting_anything(command, tmp_pa
 
 
 @pytest.mark.parametrize("command", ["bars", "run", "results", "runs", "strategies list", "symbols", "serve", "demo"])
-def test_data_dir_goes_with_every_command(cli, command):
+def test_data_dir_goes_with_every_command(inside, command):
     groups = {"bars": "import", "symbols": "data"}
     words = [*([groups[command]] if command in groups else []), *command.split()]
-    assert "--data-dir" in cli(*words, "--help").stdout
+    assert "--data-dir" in inside(*words, "--help").stdout
 
 
 def test_the_version_is_told(cli):
@@ -159,11 +159,11 @@ def test_the_version_is_told(cli):
     ],
     ids=" ".join,
 )
-def test_wrong_use_is_exit_code_2_with_a_hint(cli, stored, arguments):
-    done = cli(*arguments, env=os.environ | {"ATLASD_DATA_DIR": str(stored)})
+def test_wrong_use_is_exit_code_2_with_a_hint(inside, stored, monkeypatch, arguments):
+    monkeypatch.setenv("ATLASD_DATA_DIR", str(stored))
+    done = inside(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.search("^(Usage|Error): ", done.stderr)
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,9 @@ def test_a_request_that_fails_says_why_in_one_line(look, arguments, exit_code, c
 def test_a_process_that_fails_ends_with_that_code(atlasd):
     only_error(atlasd("results", "nothing"), "RUN_NOT_FOUND", 1)
     only_error(atlasd("run", "--symbols", "SYNA", "--start", "soon"), "INVALID_DATE_RANGE", 2)
+    wrong = atlasd("run", "--nonsense")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "Traceback" not in wrong.stderr
 
 
 @pytest.mark.parametrize(
