@@ -50,6 +50,15 @@ class Code(StrEnum):
     SOURCE_VALUE_INVALID = "SOURCE_VALUE_INVALID"
     BARS_INVALID = "BARS_INVALID"
     BARS_CONFLICT = "BARS_CONFLICT"
+    TICKS_INVALID = "TICKS_INVALID"
+    TICKS_CONFLICT = "TICKS_CONFLICT"
+    CHECKSUM_DIFFERS = "CHECKSUM_DIFFERS"
+    # Venues.
+    SYMBOL_UNKNOWN = "SYMBOL_UNKNOWN"
+    SOURCE_UNAVAILABLE = "SOURCE_UNAVAILABLE"
+    SOURCE_BLOCKED = "SOURCE_BLOCKED"
+    SOURCE_ANSWER_INVALID = "SOURCE_ANSWER_INVALID"
+    RATE_LIMITED = "RATE_LIMITED"
     # The store.
     STORE_FULL = "STORE_FULL"
     STORE_CORRUPT = "STORE_CORRUPT"
@@ -102,6 +111,10 @@ class Conflict(AtlasError):  # noqa: N818
 
 class SourceUnavailable(AtlasError):  # noqa: N818
     """A source does not answer; try again later."""
+
+
+class RateLimited(SourceUnavailable):
+    """A source asks to wait `details["retry_after_s"]` seconds; not an error of the user's."""
 
 
 class SourceDataInvalid(AtlasError):  # noqa: N818

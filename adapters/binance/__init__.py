@@ -1,0 +1,1 @@
+"""Binance: archives, REST and streams, of spot and futures."""

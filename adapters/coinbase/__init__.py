@@ -1,0 +1,1 @@
+"""Coinbase: the Exchange and the Advanced Trade interfaces, keyless."""
