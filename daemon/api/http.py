@@ -26,7 +26,7 @@ from daemon.ingest.bars import import_bars
 from daemon.research.plans import ProbeRequest, parse_timeframe
 from daemon.research.runs import SPOOL_FOLDER
 from daemon.research.views import Block, Cursor, Filters, RunRows, texts
-from daemon.store.bars import parse_instrument
+from daemon.store.instruments import parse_instrument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

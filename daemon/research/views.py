@@ -20,7 +20,7 @@ from daemon.research.justify import entry_reason, exit_reason
 from daemon.research.plans import parse_timeframe
 from daemon.research.strategies import digest
 from daemon.store import results
-from daemon.store.bars import parse_instrument
+from daemon.store.instruments import parse_instrument
 from daemon.store.keys import ResultKind
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.core.errors import Code, InvalidRequest, NotFound
-from daemon.core.market import SYMBOL_PATTERN, VENUE_PATTERN, Bars, Instrument, Timeframe, TsNs
-from daemon.store import codec, keys
+from daemon.core.market import Bars, Instrument, Timeframe, TsNs
+from daemon.store import codec, instruments, keys
 from daemon.store.keys import Stream
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from daemon.core.market import Int64s
     from daemon.store.env import Environment, Transaction
 
-_INSTRUMENT_COUNT = b"instruments"
 _WIDTHS = {timeframe.ns: timeframe for timeframe in Timeframe}
 
 
@@ -57,28 +55,6 @@ class _SeriesEntry(msgspec.Struct, frozen=True, array_like=True):
     stored_bytes: int
 
 
-def parse_instrument(text: str, default_venue: str | None = None) -> Instrument:
-    """Parse `SYMBOL` or `venue:SYMBOL`, in any case; a bare symbol needs a default venue.
-
-    InvalidRequest INVALID_SYMBOL where either part has other characters than it may.
-    """
-    venue, colon, symbol = text.strip().rpartition(":")
-    instrument = Instrument((venue if colon else default_venue or "").lower(), symbol.upper())
-    venue_needed = bool(colon) or default_venue is not None
-    # `upper` would make letters of the patterns of others: an SS of a sharp s.
-    if (
-        not text.isascii()
-        or not SYMBOL_PATTERN.fullmatch(instrument.symbol)
-        or (venue_needed and not VENUE_PATTERN.fullmatch(instrument.venue))
-    ):
-        raise InvalidRequest(
-            Code.INVALID_SYMBOL,
-            f"`{text}` is no symbol: letters, digits and ._/- (32 at most), optionally after a venue and a colon",
-            {"symbol": text},
-        )
-    return instrument
-
-
 class BarStore:
     """Bars by instrument and timeframe."""
 
@@ -90,46 +66,22 @@ class BarStore:
     def series(self) -> list[Series]:
         """Return every stored series, ordered by instrument, then timeframe."""
         with self._env.read() as transaction:
-            instruments = {number: instrument for instrument, number in self._instruments(transaction)}
+            known = instruments.numbered(transaction)
             found = [
-                _series(instruments[keys.instrument_of(key)[0]], key, value)
+                _series(known[keys.instrument_of(key)[0]], key, value)
                 for key, value in transaction.scan("series", b"")
                 if keys.instrument_of(key)[1] == Stream.BARS
             ]
         return sorted(found, key=lambda series: (series.instrument, series.timeframe.ns))
 
     def resolve(self, text: str) -> Instrument:
-        """Find the stored instrument that a user names as `venue:SYMBOL` or, where it is unique, `SYMBOL`.
-
-        NotFound INVALID_SYMBOL where nothing is stored under it, InvalidRequest AMBIGUOUS_SYMBOL where several are.
-        """
-        wanted = parse_instrument(text)
-        with self._env.read() as transaction:
-            stored = [instrument for instrument, _ in self._instruments(transaction)]
-        matches = [
-            instrument
-            for instrument in stored
-            if instrument.symbol == wanted.symbol and wanted.venue in ("", instrument.venue)
-        ]
-        if not matches:
-            raise NotFound(
-                Code.INVALID_SYMBOL,
-                f"Symbol {text} not found: nothing is stored under it. `atlasd data symbols` lists what is",
-                {"symbol": text},
-            )
-        if len(matches) > 1:
-            choices = ", ".join(sorted(instrument.key for instrument in matches))
-            raise InvalidRequest(
-                Code.AMBIGUOUS_SYMBOL,
-                f"Symbol {text} is stored for several venues: write one of {choices}",
-                {"symbol": text, "choices": choices.split(", ")},
-            )
-        return matches[0]
+        """Find the stored instrument that a user names: `instruments.resolve`."""
+        return instruments.resolve(self._env, text)
 
     def timeframes(self, instrument: Instrument) -> dict[Timeframe, Series]:
         """Return what is stored of one instrument."""
         with self._env.read() as transaction:
-            number = self._number(transaction, instrument)
+            number = instruments.number(transaction, instrument)
             if number is None:
                 return {}
             found = [
@@ -147,7 +99,7 @@ class BarStore:
     ) -> Bars:
         """Read the bars that start in [start_ns, stop_ns); None is open. Empty where nothing is stored."""
         with self._env.read() as transaction:
-            number = self._number(transaction, instrument)
+            number = instruments.number(transaction, instrument)
             if number is None:
                 return _concatenate([])
             prefix = keys.series(number, Stream.BARS, timeframe.ns)
@@ -157,7 +109,7 @@ class BarStore:
     def holds(self, instrument: Instrument, timeframe: Timeframe, start_ns: TsNs | None, stop_ns: TsNs | None) -> bool:
         """Tell whether any bar starts in [start_ns, stop_ns), decoding no more than times."""
         with self._env.read() as transaction:
-            number = self._number(transaction, instrument)
+            number = instruments.number(transaction, instrument)
             if number is None:
                 return False
             prefix = keys.series(number, Stream.BARS, timeframe.ns)
@@ -182,9 +134,7 @@ class BarStore:
         Rows equal to stored ones are left alone. Where a row differs and `replace` is false, nothing is written and
         `first_difference_ns` says where.
         """
-        number = self._number(transaction, instrument)
-        if number is None:
-            number = self._register(transaction, instrument)
+        number = instruments.register(transaction, instrument)
         prefix = keys.series(number, Stream.BARS, timeframe.ns)
         first_ns, last_ns = int(bars.start_ns[0]), int(bars.start_ns[-1])
         touched = list(_chunks(transaction, prefix, first_ns, last_ns + 1))
@@ -233,22 +183,13 @@ class BarStore:
             first_ns, last_ns = min(first_ns, entry.first_ns), max(last_ns, entry.last_ns)
         transaction.put("series", prefix, msgspec.msgpack.encode(_SeriesEntry(row_count, first_ns, last_ns, size)))
 
-    def _instruments(self, transaction: Transaction) -> list[tuple[Instrument, int]]:
-        return [
-            (parse_instrument(key.decode()), int.from_bytes(value, "big"))
-            for key, value in transaction.scan("instruments", b"")
-        ]
 
-    def _number(self, transaction: Transaction, instrument: Instrument) -> int | None:
-        value = transaction.get("instruments", instrument.key.encode())
-        return None if value is None else int.from_bytes(value, "big")
-
-    def _register(self, transaction: Transaction, instrument: Instrument) -> int:
-        value = transaction.get("meta", _INSTRUMENT_COUNT)
-        number = int.from_bytes(value, "big") + 1 if value is not None else 1
-        transaction.put("meta", _INSTRUMENT_COUNT, number.to_bytes(4, "big"))
-        transaction.put("instruments", instrument.key.encode(), number.to_bytes(4, "big"))
-        return number
+def series_at(transaction: Transaction, instrument: Instrument, key: bytes) -> Series:
+    """Read a series' index entry, which exists."""
+    value = transaction.get("series", key)
+    if value is None:
+        raise KeyError(key)
+    return _series(instrument, key, value)
 
 
 def _series(instrument: Instrument, key: bytes, value: memoryview) -> Series:

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+# Schema 1 had no ticks: it is 2 with `tail` and `ledger` empty.
+_UPGRADED: Final = (1,)
 FILE_NAME: Final = "atlas.lmdb"
 
-DATABASES: Final = ("meta", "instruments", "series", "chunks", "documents", "results")
+DATABASES: Final = ("meta", "instruments", "series", "chunks", "documents", "results", "tail", "ledger")
 _SCHEMA_KEY: Final = b"schema"
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -100,13 +102,13 @@ class Transaction:
         if database not in self._databases:
             return
         with self._raw.cursor(db=self._databases[database]) as cursor:
-            found = cursor.set_range(start if start is not None else prefix)
-            while found:
-                key = bytes(cursor.key())
+            if not cursor.set_range(start if start is not None else prefix):
+                return
+            for view, value in cursor.iternext():
+                key = bytes(view)
                 if not key.startswith(prefix):
                     return
-                yield key, cast("memoryview", cursor.value())
-                found = cursor.next()
+                yield key, cast("memoryview", value)
 
     def floor(self, database: str, prefix: bytes, key: bytes) -> bytes | None:
         """Return the greatest key with the prefix that is not above `key`."""
@@ -213,12 +215,12 @@ class Environment:
         with self.read() as transaction:
             stored = transaction.get("meta", _SCHEMA_KEY)
             version = int.from_bytes(stored, "big") if stored is not None else None
-        if version is None and not readonly:
+        if (version is None or version in _UPGRADED) and not readonly:
             self.write(lambda transaction: transaction.put("meta", _SCHEMA_KEY, SCHEMA.to_bytes(4, "big")))
-        elif version is not None and version != SCHEMA:
+        elif version is not None and version not in (SCHEMA, *_UPGRADED):
             raise ConfigError(
                 Code.STORE_SCHEMA,
-                f"{self.path} has schema {version}, this release reads {SCHEMA}: use the release that wrote it, "
+                f"{self.path} has schema {version}, this release reads up to {SCHEMA}: use the release that wrote it, "
                 "or another --data-dir",
             )
 

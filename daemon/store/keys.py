@@ -20,9 +20,13 @@ _SEPARATOR: Final = b"\0"
 
 
 class Stream(IntEnum):
-    """What a chunk holds."""
+    """What a chunk holds, as stored; the numbers never change."""
 
     BARS = 1
+    TRADES = 2
+    AGG_TRADES = 3
+    QUOTES = 4
+    DEPTH = 5
 
 
 class ResultKind(IntEnum):

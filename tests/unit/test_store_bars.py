@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from daemon.core.errors import Code, InvalidRequest, NotFound
 from daemon.core.market import NS_PER_HOUR, Bars, Instrument, Timeframe
 from daemon.store import codec
-from daemon.store.bars import BarStore, parse_instrument
+from daemon.store.bars import BarStore
+from daemon.store.instruments import parse_instrument
 from daemon.store.env import Environment, StoreConfig
 
 SPY = Instrument("local", "SPY")

@@ -41,7 +41,7 @@ def import_bars(
     from daemon.app import wiring
     from daemon.app.config import load
     from daemon.research.plans import parse_timeframe
-    from daemon.store.bars import parse_instrument
+    from daemon.store.instruments import parse_instrument
 
     settings = load(config)
     instrument = parse_instrument(symbol, venue)

@@ -1,0 +1,186 @@
+"""The gap ledger: where every stored row came from, and every hole that is known.
+
+A source is a file, a page of REST or a stretch of a stream, with its checksum and its count of rows. A hole is rows
+that must exist and are not stored. Holes between ids are found from the rows themselves each time rows are laid down,
+over the stretch they touch, so whatever fills one, in whatever order, also closes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from daemon.core.market import TsNs
+from daemon.core.ports import Hole, HoleReason, Verification
+from daemon.core.ticks import NO_ID, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from daemon.core.market import Int64s
+    from daemon.store.env import Transaction
+
+DATABASE: Final = "ledger"
+# Streams whose ids have no holes of their own.
+CONTIGUOUS: Final = frozenset({Stream.TRADES, Stream.AGG_TRADES})
+
+_SOURCE: Final = b"s"
+_HOLE: Final = b"h"
+_PLACE: Final = struct.Struct(">Qq")
+_SIGN: Final = 1 << 63
+# Ids that jump in more than each fiftieth row are not numbered one by one.
+_MOST_JUMPS: Final = 50
+_FEW_JUMPS: Final = 100
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Rows that came from one place.
+
+    name: a file's name, or venue, request and range. sha256: hexadecimal, empty where there are no bytes to sum.
+    rows: how many it held; added, repeated, replaced: what became of them. notes: what the reader assumed.
+    """
+
+    name: str
+    sha256: str
+    verification: Verification
+    rows: int
+    added: int
+    repeated: int
+    replaced: int
+    first_ns: TsNs
+    last_ns: TsNs
+    stored_at_ns: TsNs
+    notes: list[str] = []
+
+
+class LedgerHole(msgspec.Struct, frozen=True):
+    """A hole and what became of it. repaired_at_ns: 0 while it is open."""
+
+    hole: Hole
+    found_at_ns: TsNs
+    repaired_at_ns: TsNs = 0
+
+
+def put_source(transaction: Transaction, series_key: bytes, source: Source) -> None:
+    """Record a source; the same name again replaces what was recorded."""
+    transaction.put(DATABASE, _source_key(series_key, source.name), msgspec.msgpack.encode(source))
+
+
+def source(transaction: Transaction, series_key: bytes, name: str) -> Source | None:
+    """Return what is recorded of a source by name."""
+    value = transaction.get(DATABASE, _source_key(series_key, name))
+    return None if value is None else msgspec.msgpack.decode(value, type=Source)
+
+
+def sources(transaction: Transaction, series_key: bytes) -> Iterator[Source]:
+    """Walk a series' sources, in no order of time."""
+    for _, value in transaction.scan(DATABASE, series_key + _SOURCE):
+        yield msgspec.msgpack.decode(value, type=Source)
+
+
+def holes(transaction: Transaction, series_key: bytes) -> Iterator[LedgerHole]:
+    """Walk a series' holes in order of time, open and repaired."""
+    for _, value in transaction.scan(DATABASE, series_key + _HOLE):
+        yield msgspec.msgpack.decode(value, type=LedgerHole)
+
+
+def put_hole(transaction: Transaction, series_key: bytes, hole: Hole, now_ns: TsNs) -> None:
+    """Record a hole that is known otherwise than from ids; one that is recorded stays as it is."""
+    key = _hole_key(series_key, hole)
+    if transaction.get(DATABASE, key) is None:
+        transaction.put(DATABASE, key, msgspec.msgpack.encode(LedgerHole(hole, now_ns)))
+
+
+def close_hole(transaction: Transaction, series_key: bytes, hole: Hole, now_ns: TsNs) -> None:
+    """Mark a hole as repaired."""
+    value = msgspec.msgpack.encode(LedgerHole(hole, now_ns, now_ns))
+    transaction.put(DATABASE, _hole_key(series_key, hole), value)
+
+
+def settle(
+    transaction: Transaction,
+    series_key: bytes,
+    ids: Int64s,
+    times: Int64s,
+    now_ns: TsNs,
+    reason: HoleReason = HoleReason.IDS,
+) -> int:
+    """Bring the holes between ids up to date over a stretch; returns how many are open in it.
+
+    ids, times: of every stored row of the stretch, in order of time, the row before and the row after it included.
+    """
+    found = {(hole.after_id, hole.before_id): hole for hole in jumps(ids, times, reason)}
+    if times.size:
+        for key, known in _between(transaction, series_key, int(times[0]), int(times[-1])):
+            pair = (known.hole.after_id, known.hole.before_id)
+            if pair in found:
+                del found[pair]
+            elif any(_within(hole, known.hole) for hole in found.values()):
+                transaction.delete(DATABASE, key)  # what is left of it is recorded below
+            else:
+                closed = msgspec.structs.replace(known, repaired_at_ns=now_ns)
+                transaction.put(DATABASE, key, msgspec.msgpack.encode(closed))
+    for hole in found.values():
+        put_hole(transaction, series_key, hole, now_ns)
+    return len(found)
+
+
+def jumps(ids: Int64s, times: Int64s, reason: HoleReason = HoleReason.IDS) -> list[Hole]:
+    """Find where ids leave numbers out; none where rows have no ids or ids are not numbered one by one."""
+    known = ids != NO_ID
+    if not known.all():
+        ids, times = ids[known], times[known]
+    if (np.diff(ids) < 0).any():
+        order = np.argsort(ids, kind="stable")
+        ids, times = ids[order], times[order]
+    places = np.flatnonzero(np.diff(ids) > 1)
+    if places.size > max(_FEW_JUMPS, ids.size // _MOST_JUMPS):
+        return []
+    return [
+        Hole(
+            start_ns=int(times[place]),
+            stop_ns=int(times[place + 1]),
+            reason=reason,
+            after_id=int(ids[place]),
+            before_id=int(ids[place + 1]),
+            missing=int(ids[place + 1] - ids[place]) - 1,
+        )
+        for place in places
+    ]
+
+
+def forget(transaction: Transaction, series_key: bytes, start_ns: TsNs, stop_ns: TsNs) -> None:
+    """Drop the holes inside a stretch whose rows are deleted."""
+    for key in [key for key, _ in _between(transaction, series_key, start_ns, stop_ns)]:
+        transaction.delete(DATABASE, key)
+
+
+def _between(
+    transaction: Transaction, series_key: bytes, start_ns: TsNs, stop_ns: TsNs
+) -> list[tuple[bytes, LedgerHole]]:
+    """Open holes between ids whose both ends lie in [start, stop]."""
+    prefix = series_key + _HOLE
+    found = []
+    for key, value in transaction.scan(DATABASE, prefix, prefix + _PLACE.pack((start_ns + _SIGN) % (1 << 64), -1)[:8]):
+        known = msgspec.msgpack.decode(value, type=LedgerHole)
+        if known.hole.start_ns > stop_ns:
+            break
+        if not known.repaired_at_ns and known.hole.after_id != NO_ID and known.hole.stop_ns <= stop_ns:
+            found.append((key, known))
+    return found
+
+
+def _within(inner: Hole, outer: Hole) -> bool:
+    return outer.after_id <= inner.after_id and inner.before_id <= outer.before_id
+
+
+def _source_key(series_key: bytes, name: str) -> bytes:
+    return series_key + _SOURCE + hashlib.blake2b(name.encode(), digest_size=16).digest()
+
+
+def _hole_key(series_key: bytes, hole: Hole) -> bytes:
+    return series_key + _HOLE + _PLACE.pack((hole.start_ns + _SIGN) % (1 << 64), hole.after_id)

@@ -1,0 +1,138 @@
+"""The live tail: what arrived lately, in records of some dozens of rows, until there is a chunk's worth.
+
+A record is a header and packed columns, and stays below what LMDB keeps inside a page:
+
+    header  rows u16 | price decimals i8 | size decimals i8 | first time i64 | last time i64 | crc32 of all else u32
+
+Records are keyed by series and a number that only grows. They need not be in order of time (what a reconnect missed
+comes later), so readers sort what they take.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from daemon.core.errors import Code, StoreCorrupt
+from daemon.core.ticks import COLUMNS, Kind, Stream, Ticks
+from daemon.store.overlay import in_order
+from daemon.store.tick_chunks import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from daemon.core.market import Int64s, TsNs
+    from daemon.core.ticks import Column
+    from daemon.store.env import Transaction
+
+DATABASE: Final = "tail"
+# Larger values would take whole pages of their own.
+RECORD_BYTES: Final = 1_960
+_RECORD_ROWS: Final = 256
+_HEAD: Final = struct.Struct("<HbbqqI")
+_CRC_AT: Final = _HEAD.size - 4
+_NUMBER: Final = struct.Struct(">Q")
+_FLOATS: Final = -1
+
+
+def append(transaction: Transaction, series_key: bytes, number: int, rows: Ticks) -> tuple[int, int]:
+    """Write rows as records numbered from `number`; returns the next number and the bytes written."""
+    columns = _as_integers(rows)
+    decimals = (_stored(rows.price_decimals), _stored(rows.size_decimals))
+    start, written, step = 0, 0, _RECORD_ROWS
+    buffer = np.empty(RECORD_BYTES, dtype=np.uint8)
+    while start < rows.size:
+        value = _record(columns[:, start : start + step], decimals, buffer)
+        if value is None:
+            step //= 2
+            continue
+        transaction.put(DATABASE, series_key + _NUMBER.pack(number), value)
+        start, number, written = start + step, number + 1, written + len(value)
+    return number, written
+
+
+def read(
+    transaction: Transaction,
+    series_key: bytes,
+    stream: Stream,
+    start_ns: TsNs | None = None,
+    stop_ns: TsNs | None = None,
+) -> Ticks:
+    """Read the tail's rows of [start_ns, stop_ns) in order of time and id; None is open."""
+    parts = [rows for _, rows in _batches(transaction, series_key, stream, start_ns, stop_ns)]
+    rows = in_order(joined(parts, stream))
+    low = 0 if start_ns is None else int(np.searchsorted(rows.time_ns, start_ns))
+    high = rows.size if stop_ns is None else int(np.searchsorted(rows.time_ns, stop_ns))
+    return rows.rows(low, max(low, high))
+
+
+def clear(transaction: Transaction, series_key: bytes) -> None:
+    """Remove a series' records."""
+    for key in [key for key, _ in transaction.scan(DATABASE, series_key)]:
+        transaction.delete(DATABASE, key)
+
+
+def _record(columns: Int64s, decimals: tuple[int, int], buffer: Column) -> bytes | None:
+    """Make one record, None where it would be too long."""
+    from daemon.store import packing
+
+    used = packing.pack(np.ascontiguousarray(columns), buffer[: RECORD_BYTES - _HEAD.size])
+    if used < 0:
+        return None
+    times = columns[0]
+    head = _HEAD.pack(columns.shape[1], *decimals, int(times.min()), int(times.max()), 0)[:_CRC_AT]
+    body = buffer[:used].tobytes()
+    return head + zlib.crc32(body, zlib.crc32(head)).to_bytes(4, "little") + body
+
+
+def _batches(
+    transaction: Transaction, series_key: bytes, stream: Stream, start_ns: TsNs | None, stop_ns: TsNs | None
+) -> Iterator[tuple[tuple[int, int], Ticks]]:
+    """Unpack records that may hold rows of the range, those of the same decimals in one go."""
+    batches: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
+    for _, value in transaction.scan(DATABASE, series_key):
+        if len(value) < _HEAD.size:
+            raise StoreCorrupt(Code.STORE_CORRUPT, "a record of the live tail is cut short")
+        row_count, price, size, first_ns, last_ns, crc = _HEAD.unpack_from(value)
+        if (start_ns is None or last_ns >= start_ns) and (stop_ns is None or first_ns < stop_ns):
+            record = bytes(value)
+            if zlib.crc32(record[_HEAD.size :], zlib.crc32(record[:_CRC_AT])) != crc:
+                raise StoreCorrupt(Code.STORE_CORRUPT, "a record of the live tail is damaged: its checksum differs")
+            batches.setdefault((price, size), []).append((row_count, record))
+    for decimals, records in batches.items():
+        yield decimals, _unpacked(stream, decimals, records)
+
+
+def _unpacked(stream: Stream, decimals: tuple[int, int], records: list[tuple[int, bytes]]) -> Ticks:
+    from daemon.store import packing
+
+    data = np.frombuffer(bytearray().join(value for _, value in records), dtype=np.uint8)
+    lengths = np.array([len(value) for _, value in records], dtype=np.int64)
+    row_counts = np.array([row_count for row_count, _ in records], dtype=np.int64)
+    kinds = COLUMNS[stream]
+    out = np.empty((len(kinds), int(row_counts.sum())), dtype=np.int64)
+    packing.unpack(data, np.cumsum(lengths) - lengths + _HEAD.size, row_counts, out)
+    price, size = (None if each == _FLOATS else each for each in decimals)
+    columns: list[Column] = []
+    for kind, column in zip(kinds.values(), out, strict=True):
+        if kind is Kind.CODE:
+            columns.append(column.astype(np.int8))
+        elif (kind is Kind.PRICE and price is None) or (kind is Kind.SIZE and size is None):
+            columns.append(column.view(np.float64))
+        else:
+            columns.append(column)
+    return Ticks(stream, tuple(columns), price, size)
+
+
+def _as_integers(rows: Ticks) -> Int64s:
+    out = np.empty((len(rows.columns), rows.size), dtype=np.int64)
+    for place, column in enumerate(rows.columns):
+        out[place] = column.view(np.int64) if column.dtype == np.float64 else column
+    return out
+
+
+def _stored(decimals: int | None) -> int:
+    return _FLOATS if decimals is None else decimals

@@ -1,0 +1,182 @@
+"""One series of ticks inside a transaction: its index entry, its chunks, and the tail laid over them.
+
+What live appends, bulk writing and upkeep share. A series' prefix is the key of its index entry.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from daemon.core.market import TsNs
+from daemon.core.ticks import NO_ID, Stream, Ticks
+from daemon.store import codec, keys, tail
+from daemon.store.overlay import lay_over
+from daemon.store.tick_chunks import STREAMS, cut, decode, encode, joined
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daemon.core.market import Int64s
+    from daemon.store.env import Transaction
+
+EARLIEST = -(1 << 63)
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """The index entry of a series. The first four fields are of its chunks; last_id is of the last row of all."""
+
+    rows: int = 0
+    first_ns: TsNs = 0
+    last_ns: TsNs = 0
+    stored_bytes: int = 0
+    tail_rows: int = 0
+    tail_first_ns: TsNs = 0
+    tail_last_ns: TsNs = 0
+    tail_bytes: int = 0
+    next_record: int = 0
+    last_id: int = NO_ID
+
+    @property
+    def end_ns(self) -> TsNs:
+        """Time of the last row, chunks and tail."""
+        ends = [end for end, count in ((self.last_ns, self.rows), (self.tail_last_ns, self.tail_rows)) if count]
+        return max(ends, default=EARLIEST)
+
+
+def entry_of(transaction: Transaction, prefix: bytes) -> Entry:
+    """Read a series' index entry; an empty one where it has none."""
+    value = transaction.get("series", prefix)
+    return Entry() if value is None else msgspec.msgpack.decode(value, type=Entry)
+
+
+def put_entry(transaction: Transaction, prefix: bytes, entry: Entry) -> None:
+    """Write a series' index entry; one without rows is removed."""
+    if entry.rows or entry.tail_rows:
+        transaction.put("series", prefix, msgspec.msgpack.encode(entry))
+    else:
+        transaction.delete("series", prefix)
+
+
+def chunk_keys(transaction: Transaction, prefix: bytes, start_ns: TsNs, stop_ns: TsNs) -> list[bytes]:
+    """Keys of the chunks that may hold rows of [start, stop], in order."""
+    start = transaction.floor("chunks", prefix, keys.chunk(prefix, start_ns))
+    found = []
+    for key, _ in transaction.scan("chunks", prefix, start):
+        if keys.chunk_time(key) > stop_ns:
+            break
+        found.append(key)
+    return found
+
+
+def read_chunk(transaction: Transaction, key: bytes, stream: Stream, names: Sequence[str] | None = None) -> Ticks:
+    """Decode a chunk that exists."""
+    value = transaction.get("chunks", key)
+    if value is None:
+        raise KeyError(key)
+    return decode(value, stream, names)
+
+
+def stored_between(transaction: Transaction, prefix: bytes, stream: Stream, start_ns: TsNs, stop_ns: TsNs) -> Ticks:
+    """Read the rows of [start, stop], and those of the chunks and the tail around them."""
+    parts = [read_chunk(transaction, key, stream) for key in chunk_keys(transaction, prefix, start_ns, stop_ns)]
+    parts.append(tail.read(transaction, prefix, stream))
+    return joined(parts, stream)
+
+
+def neighbourhood(
+    transaction: Transaction, prefix: bytes, stream: Stream, start_ns: TsNs, stop_ns: TsNs
+) -> tuple[Int64s, Int64s]:
+    """Read ids and times of all rows of a stretch that holds [start, stop] and a row on either side of it."""
+    names = ("time_ns", "id")
+    inside = chunk_keys(transaction, prefix, start_ns - 1, stop_ns)
+    parts = [read_chunk(transaction, key, stream, names) for key in inside]
+    if inside:
+        before = transaction.floor("chunks", prefix, keys.chunk(prefix, keys.chunk_time(inside[0]) - 1))
+        parts += [read_chunk(transaction, before, stream, names)] if before else []
+    after = next(transaction.scan("chunks", prefix, keys.chunk(prefix, stop_ns + 1)), None)
+    parts += [read_chunk(transaction, after[0], stream, names)] if after else []
+    ids = [part.column("id") for part in parts]
+    times = [part.time_ns for part in parts]
+    if entry_of(transaction, prefix).tail_rows:
+        live = tail.read(transaction, prefix, stream)
+        ids.append(live.column("id"))
+        times.append(live.time_ns)
+    if not times:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    all_times, all_ids = np.concatenate(times), np.concatenate(ids)
+    order = np.lexsort((all_ids, all_times))
+    return all_ids[order], all_times[order]
+
+
+def put_chunks(transaction: Transaction, prefix: bytes, values: Sequence[tuple[int, bytes]]) -> int:
+    """Write encoded chunks under their first times; returns their bytes."""
+    for first_ns, value in values:
+        transaction.put("chunks", keys.chunk(prefix, first_ns), value)
+    return sum(len(value) for _, value in values)
+
+
+def drop_chunks(transaction: Transaction, old: Sequence[bytes]) -> tuple[int, int]:
+    """Delete chunks; returns the rows and bytes they held."""
+    row_count = size = 0
+    for key in old:
+        value = transaction.get("chunks", key)
+        if value is not None:
+            row_count, size = row_count + codec.rows(value), size + len(value)
+            transaction.delete("chunks", key)
+    return row_count, size
+
+
+def rewrite(transaction: Transaction, prefix: bytes, old: Sequence[bytes], values: Sequence[tuple[int, bytes]]) -> None:
+    """Put chunks in the place of others and bring the index entry up to date."""
+    entry = entry_of(transaction, prefix)
+    lost_rows, lost_bytes = drop_chunks(transaction, old)
+    new_bytes = put_chunks(transaction, prefix, values)
+    new_rows = sum(codec.rows(value) for _, value in values)
+    first, last, last_id = _ends(transaction, prefix, entry)
+    changed = msgspec.structs.replace(
+        entry,
+        rows=entry.rows - lost_rows + new_rows,
+        stored_bytes=entry.stored_bytes - lost_bytes + new_bytes,
+        first_ns=first,
+        last_ns=last,
+        last_id=last_id,
+    )
+    put_entry(transaction, prefix, changed)
+
+
+def compact_tail(transaction: Transaction, prefix: bytes, stream: Stream) -> None:
+    """Lay a series' tail over its chunks and empty it."""
+    entry = entry_of(transaction, prefix)
+    if not entry.tail_rows:
+        return
+    live = tail.read(transaction, prefix, stream)
+    old = chunk_keys(transaction, prefix, int(live.time_ns[0]), int(live.time_ns[-1]))
+    last_holds = old and codec.rows(transaction.get("chunks", old[-1]) or b"") >= codec.CHUNK_ROWS
+    if len(old) == 1 and last_holds and entry.last_ns < entry.tail_first_ns:
+        old = []  # a full chunk that ends before the tail begins stays as it is
+    chunks = [read_chunk(transaction, key, stream) for key in old]
+    rows = lay_over(joined(chunks, stream), live).rows
+    tail.clear(transaction, prefix)
+    cleared = msgspec.structs.replace(entry, tail_rows=0, tail_first_ns=0, tail_last_ns=0, tail_bytes=0)
+    transaction.put("series", prefix, msgspec.msgpack.encode(cleared))
+    values = [(int(rows.time_ns[start]), encode(rows.rows(start, stop))) for start, stop in cut(rows.time_ns)]
+    rewrite(transaction, prefix, old, values)
+
+
+def _ends(transaction: Transaction, prefix: bytes, entry: Entry) -> tuple[TsNs, TsNs, int]:
+    """First and last time of the chunks, and the id of the series' last row."""
+    first = next(transaction.scan("chunks", prefix), None)
+    if first is None:
+        return 0, 0, entry.last_id
+    last_key = transaction.floor("chunks", prefix, prefix + b"\xff" * 8)
+    last = read_chunk(transaction, last_key or first[0], _stream_of(prefix), ("time_ns", "id"))
+    last_ns = int(last.time_ns[-1])
+    is_in_tail = entry.tail_rows and entry.tail_last_ns > last_ns
+    return keys.chunk_time(first[0]), last_ns, entry.last_id if is_in_tail else int(last.column("id")[-1])
+
+
+def _stream_of(prefix: bytes) -> Stream:
+    return STREAMS[keys.Stream(keys.instrument_of(prefix)[1])]

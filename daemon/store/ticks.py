@@ -1,0 +1,297 @@
+"""Stored ticks: chunks and the live tail read as one, and the tail's appends.
+
+A series is the rows of one stream of one instrument, in order of time and id. Chunks never overlap in time. What
+arrives live goes to the tail; when that holds a chunk's worth it is laid over the chunks in the same transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+
+from daemon.core.market import Instrument, TsNs
+from daemon.core.ports import HoleReason
+from daemon.core.ticks import COLUMNS, NO_ID, TICK_STREAMS, Stream, Ticks
+from daemon.store import codec, instruments, keys, ledger, tail
+from daemon.store.codec import Buffers
+from daemon.store.overlay import in_order, lay_over
+from daemon.store.tick_chunks import KEY_STREAMS, STREAMS, decode, joined
+from daemon.store.tick_series import (
+    EARLIEST,
+    Entry,
+    compact_tail,
+    entry_of,
+    neighbourhood,
+    put_entry,
+    stored_between,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from daemon.core.ticks import Column
+    from daemon.store.env import Environment, Transaction
+
+
+class TickSeries(NamedTuple):
+    """What is stored of one stream of one instrument; times are of the first and the last row."""
+
+    instrument: Instrument
+    stream: Stream
+    rows: int
+    tail_rows: int
+    first_ns: TsNs
+    last_ns: TsNs
+    stored_bytes: int
+    open_holes: int
+
+
+class TickStore:
+    """Ticks by instrument and stream."""
+
+    def __init__(self, env: Environment, now_ns: Callable[[], TsNs] = time.time_ns) -> None:
+        self.env = env
+        self.now_ns = now_ns
+
+    # Reading.
+
+    def series(self) -> list[TickSeries]:
+        """Return every stored series, ordered by instrument, then stream."""
+        with self.env.read() as transaction:
+            known = instruments.numbered(transaction)
+            found = []
+            for key, value in transaction.scan("series", b""):
+                number, stream, _ = keys.instrument_of(key)
+                if stream == keys.Stream.BARS:
+                    continue
+                found.append(_series(transaction, known[number], key, STREAMS[keys.Stream(stream)], value))
+        return sorted(found, key=lambda each: (each.instrument, TICK_STREAMS.index(each.stream)))
+
+    def streams(self, instrument: Instrument) -> dict[Stream, TickSeries]:
+        """Return what is stored of one instrument."""
+        return {each.stream: each for each in self.series() if each.instrument == instrument}
+
+    def scan(
+        self,
+        instrument: Instrument,
+        stream: Stream,
+        columns: Sequence[str] | None = None,
+        start_ns: TsNs | None = None,
+        stop_ns: TsNs | None = None,
+    ) -> Iterator[tuple[Column, ...]]:
+        """Yield the rows of [start_ns, stop_ns) chunk by chunk, prices and sizes as float64.
+
+        columns: names, all of the stream's by default. The arrays are overwritten by the next step.
+        """
+        names = list(COLUMNS[stream]) if columns is None else list(columns)
+        buffers = Buffers()
+        for rows in self.blocks(instrument, stream, names, start_ns, stop_ns, buffers):
+            yield tuple(_float_column(rows, name, buffers) for name in names)
+
+    def blocks(
+        self,
+        instrument: Instrument,
+        stream: Stream,
+        columns: Sequence[str] | None = None,
+        start_ns: TsNs | None = None,
+        stop_ns: TsNs | None = None,
+        buffers: Buffers | None = None,
+    ) -> Iterator[Ticks]:
+        """Yield the rows of [start_ns, stop_ns) chunk by chunk, exactly.
+
+        columns: names that are needed; the others are constant. buffers: what to decode into and overwrite; without
+        them every block has arrays of its own. Each step sees the store as it is then; no row comes twice.
+        """
+        position = EARLIEST if start_ns is None else start_ns
+        stop = stop_ns if stop_ns is not None else None
+        while stop is None or position < stop:
+            with self.env.read() as transaction:
+                prefix = _prefix(transaction, instrument, stream)
+                if prefix is None:
+                    return
+                parts, following = _window(transaction, prefix, stream, position, columns, buffers)
+            for part in parts:
+                rows = _within(part, position, following if stop is None else min(stop, following or stop))
+                if rows.size:
+                    yield rows
+            if following is None:
+                return
+            position = following
+
+    def read(
+        self, instrument: Instrument, stream: Stream, start_ns: TsNs | None = None, stop_ns: TsNs | None = None
+    ) -> Ticks:
+        """Read the rows of [start_ns, stop_ns) exactly, in order of time and id."""
+        return joined(list(self.blocks(instrument, stream, None, start_ns, stop_ns)), stream)
+
+    def count(
+        self, instrument: Instrument, stream: Stream, start_ns: TsNs | None = None, stop_ns: TsNs | None = None
+    ) -> int:
+        """Count the rows of [start_ns, stop_ns); chunks that lie inside are not decoded but for their times."""
+        if start_ns is None and stop_ns is None:
+            with self.env.read() as transaction:
+                prefix = _prefix(transaction, instrument, stream)
+                entry = Entry() if prefix is None else entry_of(transaction, prefix)
+            return entry.rows + entry.tail_rows
+        buffers = Buffers()
+        blocks = self.blocks(instrument, stream, ("time_ns",), start_ns, stop_ns, buffers)
+        return sum(rows.size for rows in blocks)
+
+    # Writing.
+
+    def append(
+        self, transaction: Transaction, instrument: Instrument, rows: Ticks, reason: HoleReason = HoleReason.IDS
+    ) -> int:
+        """Append live rows to the tail; returns how many were new.
+
+        Rows that are stored already are left out, late ones are taken. A jump of ids is recorded as a hole for
+        `reason`. A tail that holds a chunk's worth is laid over the chunks at once.
+        """
+        if not rows.size:
+            return 0
+        prefix = keys.series(instruments.register(transaction, instrument), KEY_STREAMS[rows.stream], 0)
+        entry = entry_of(transaction, prefix)
+        rows = in_order(rows)
+        ids = rows.column("id")
+        follows = _follows(entry, rows, ids)
+        if not follows:
+            stretch = int(rows.time_ns[0]), int(rows.time_ns[-1])
+            stored = stored_between(transaction, prefix, rows.stream, *stretch)
+            rows = lay_over(stored, rows).fresh
+            if not rows.size:
+                return 0
+            ids = rows.column("id")
+        number, written = tail.append(transaction, prefix, entry.next_record, rows)
+        grown = _grown(entry, rows, number, written)
+        put_entry(transaction, prefix, grown)
+        if rows.stream in ledger.CONTIGUOUS:
+            self._settle_tail(transaction, prefix, rows, entry, reason, follows=follows)
+        if grown.tail_rows >= codec.CHUNK_ROWS:
+            compact_tail(transaction, prefix, rows.stream)
+        return rows.size
+
+    def _settle_tail(
+        self,
+        transaction: Transaction,
+        prefix: bytes,
+        rows: Ticks,
+        entry: Entry,
+        reason: HoleReason,
+        *,
+        follows: bool,
+    ) -> None:
+        ids, times = rows.column("id"), rows.time_ns
+        if follows:
+            if entry.last_id == NO_ID:
+                return
+            if int(ids[-1]) - entry.last_id == ids.size:
+                return  # the usual case: every id is there
+            ids = np.concatenate([np.array([entry.last_id]), ids])
+            times = np.concatenate([np.array([entry.end_ns]), times])
+        else:
+            ids, times = neighbourhood(transaction, prefix, rows.stream, int(times[0]), int(times[-1]))
+        ledger.settle(transaction, prefix, ids, times, self.now_ns(), reason)
+
+
+# Internals.
+
+
+def _series(
+    transaction: Transaction, instrument: Instrument, key: bytes, stream: Stream, value: memoryview
+) -> TickSeries:
+    entry = msgspec.msgpack.decode(value, type=Entry)
+    starts = [start for start, count in ((entry.first_ns, entry.rows), (entry.tail_first_ns, entry.tail_rows)) if count]
+    return TickSeries(
+        instrument=instrument,
+        stream=stream,
+        rows=entry.rows + entry.tail_rows,
+        tail_rows=entry.tail_rows,
+        first_ns=min(starts),
+        last_ns=entry.end_ns,
+        stored_bytes=entry.stored_bytes + entry.tail_bytes,
+        open_holes=sum(not each.repaired_at_ns for each in ledger.holes(transaction, key)),
+    )
+
+
+def _prefix(transaction: Transaction, instrument: Instrument, stream: Stream) -> bytes | None:
+    number = instruments.number(transaction, instrument)
+    return None if number is None else keys.series(number, KEY_STREAMS[stream], 0)
+
+
+def _window(
+    transaction: Transaction,
+    prefix: bytes,
+    stream: Stream,
+    position: TsNs,
+    columns: Sequence[str] | None,
+    buffers: Buffers | None,
+) -> tuple[list[Ticks], TsNs | None]:
+    """Read the chunk around `position` with the tail's rows of its stretch; and where the next chunk begins."""
+    start = transaction.floor("chunks", prefix, keys.chunk(prefix, position))
+    walk = transaction.scan("chunks", prefix, start)
+    found = next(walk, None)
+    entry = entry_of(transaction, prefix)
+    if found is None:
+        return [tail.read(transaction, prefix, stream, position)] if entry.tail_rows else [], None
+    key, value = found
+    after = next(walk, None)
+    following = None if after is None else keys.chunk_time(after[0])
+    first = position if start is None else keys.chunk_time(key)
+    live = None
+    if entry.tail_rows and entry.tail_last_ns >= position and (following is None or entry.tail_first_ns < following):
+        live = tail.read(transaction, prefix, stream, min(first, position), following)
+    if live is None or not live.size:
+        return [decode(value, stream, columns, buffers)], following
+    chunk = decode(value, stream)
+    if chunk.time_ns[-1] < live.time_ns[0]:
+        return [chunk, live], following
+    return [lay_over(chunk, live).rows], following
+
+
+def _within(rows: Ticks, start_ns: TsNs, stop_ns: TsNs | None) -> Ticks:
+    if not rows.size:
+        return rows
+    low = 0 if rows.time_ns[0] >= start_ns else int(np.searchsorted(rows.time_ns, start_ns))
+    high = rows.size
+    if stop_ns is not None and rows.time_ns[-1] >= stop_ns:
+        high = int(np.searchsorted(rows.time_ns, stop_ns))
+    return rows if (low, high) == (0, rows.size) else rows.rows(low, max(low, high))
+
+
+def _float_column(rows: Ticks, name: str, buffers: Buffers) -> Column:
+    decimals = rows.decimals(COLUMNS[rows.stream][name])
+    column = rows.column(name)
+    if COLUMNS[rows.stream][name] not in ("price", "size") or decimals is None:
+        return column
+    # Divide: multiplying by the inverse is wrong for every eighth price or more.
+    return np.divide(column, 10.0**decimals, out=buffers.get((name, "divided"), rows.size, np.float64))
+
+
+def _follows(entry: Entry, rows: Ticks, ids: Column) -> bool:
+    """Tell whether rows can be appended unseen: all are after what is stored, and none repeats another."""
+    if not (entry.rows or entry.tail_rows):
+        following = True
+    elif ids[0] == NO_ID:
+        following = bool(rows.time_ns[0] > entry.end_ns)
+    else:
+        following = bool(ids[0] > entry.last_id and rows.time_ns[0] >= entry.end_ns)
+    if following and rows.stream in ledger.CONTIGUOUS and ids[0] != NO_ID and ids.size > 1:
+        following = bool((ids[1:] > ids[:-1]).all())
+    return following
+
+
+def _grown(entry: Entry, rows: Ticks, number: int, written: int) -> Entry:
+    first, last = int(rows.time_ns[0]), int(rows.time_ns[-1])
+    is_last = last >= entry.end_ns
+    return msgspec.structs.replace(
+        entry,
+        tail_rows=entry.tail_rows + rows.size,
+        tail_first_ns=min(first, entry.tail_first_ns) if entry.tail_rows else first,
+        tail_last_ns=max(last, entry.tail_last_ns) if entry.tail_rows else last,
+        tail_bytes=entry.tail_bytes + written,
+        next_record=number,
+        last_id=int(rows.column("id")[-1]) if is_last else entry.last_id,
+    )

@@ -1,0 +1,176 @@
+"""Keeping stored ticks in shape: deleting stretches, joining small chunks, letting old rows go."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from daemon.core.market import NS_PER_DAY, Instrument, TsNs
+from daemon.store import codec, instruments, keys, ledger
+from daemon.store.tick_chunks import KEY_STREAMS, cut, encode, joined
+from daemon.store.tick_series import EARLIEST, chunk_keys, compact_tail, entry_of, read_chunk, rewrite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from daemon.core.ticks import Stream, Ticks
+    from daemon.store.env import Transaction
+    from daemon.store.ticks import TickStore
+
+# Chunks dropped in one transaction: deleting a year must not hold the writer for long.
+_STEP: Final = 64
+_GIB: Final = 1 << 30
+
+
+class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Section `[retention]` of config.toml.
+
+    max_age_days: rows of ticks older than this go, by stream; a stream that is not named stays. max_gb: compressed size
+    of all ticks above which the oldest go, GiB; 0 keeps all.
+    """
+
+    max_age_days: dict[str, Annotated[float, Meta(gt=0)]] = {}
+    max_gb: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class Compaction(NamedTuple):
+    """Chunks and bytes of a series before and after."""
+
+    chunks_before: int
+    chunks_after: int
+    bytes_before: int
+    bytes_after: int
+
+
+def delete(
+    store: TickStore, instrument: Instrument, stream: Stream, start_ns: TsNs | None, stop_ns: TsNs | None
+) -> int:
+    """Delete the rows of [start_ns, stop_ns), the known holes in it too; returns how many rows there were."""
+    prefix = _prefix(store, instrument, stream)
+    if prefix is None:
+        return 0
+    start = EARLIEST if start_ns is None else start_ns
+    stop = -EARLIEST - 1 if stop_ns is None else stop_ns
+    store.env.write(lambda transaction: compact_tail(transaction, prefix, stream))
+    deleted = 0
+    while step := store.env.write(partial(_delete_step, prefix=prefix, stream=stream, start_ns=start, stop_ns=stop)):
+        deleted += step
+    store.env.write(lambda transaction: ledger.forget(transaction, prefix, start, stop))
+    return deleted
+
+
+def compact(store: TickStore, instrument: Instrument, stream: Stream) -> Compaction:
+    """Lay the tail over the chunks and join small neighbours; a reader sees the same rows before and after."""
+    prefix = _prefix(store, instrument, stream)
+    if prefix is None:
+        return Compaction(0, 0, 0, 0)
+    before = _shape(store, prefix)
+    store.env.write(lambda transaction: compact_tail(transaction, prefix, stream))
+    for group in _small_neighbours(store, prefix):
+        with store.env.read() as transaction:
+            rows = joined([read_chunk(transaction, key, stream) for key in group], stream)
+        values = [(int(rows.time_ns[start]), encode(rows.rows(start, stop))) for start, stop in cut(rows.time_ns)]
+        store.env.write(partial(rewrite, prefix=prefix, old=group, values=values))
+    return Compaction(*(number for pair in zip(before, _shape(store, prefix), strict=True) for number in pair))
+
+
+def retain(store: TickStore, config: RetentionConfig) -> dict[tuple[Instrument, Stream], int]:
+    """Delete what is older than allowed, then the oldest rows of all until the rest is small enough.
+
+    Returns rows deleted by series.
+    """
+    deleted: dict[tuple[Instrument, Stream], int] = {}
+    for series in store.series():
+        days = config.max_age_days.get(series.stream)
+        if days is not None:
+            limit = store.now_ns() - int(days * NS_PER_DAY)
+            _note(
+                deleted, series.instrument, series.stream, delete(store, series.instrument, series.stream, None, limit)
+            )
+    excess = sum(series.stored_bytes for series in store.series()) - config.max_gb * _GIB
+    if config.max_gb and excess > 0:
+        for stop_ns, instrument, stream, size in sorted(_oldest(store), key=lambda each: each[0]):
+            if excess <= 0:
+                break
+            _note(deleted, instrument, stream, delete(store, instrument, stream, None, stop_ns))
+            excess -= size
+    return deleted
+
+
+def _note(
+    deleted: dict[tuple[Instrument, Stream], int], instrument: Instrument, stream: Stream, row_count: int
+) -> None:
+    if row_count:
+        deleted[instrument, stream] = deleted.get((instrument, stream), 0) + row_count
+
+
+def _oldest(store: TickStore) -> Iterator[tuple[TsNs, Instrument, Stream, int]]:
+    """Walk all chunks but each series' last: where each ends, whose it is, its bytes."""
+    for series in store.series():
+        prefix = _prefix(store, series.instrument, series.stream) or b""
+        with store.env.read() as transaction:
+            sizes = [(keys.chunk_time(key), len(value)) for key, value in transaction.scan("chunks", prefix)]
+        for (_, size), (following_ns, _) in zip(sizes, sizes[1:], strict=False):
+            yield following_ns, series.instrument, series.stream, size
+
+
+def _delete_step(transaction: Transaction, *, prefix: bytes, stream: Stream, start_ns: TsNs, stop_ns: TsNs) -> int:
+    """Drop a number of chunks' rows of [start, stop); returns how many rows, 0 when there are none left."""
+    touched = chunk_keys(transaction, prefix, start_ns, stop_ns - 1)
+    deleted, old, kept = 0, [], []
+    for key in touched:
+        rows = read_chunk(transaction, key, stream, ("time_ns",))
+        low, high = np.searchsorted(rows.time_ns, [start_ns, stop_ns]).tolist()
+        if high <= low:
+            continue
+        deleted += high - low
+        old.append(key)
+        kept += _edges(transaction, key, stream, low, high)
+        if len(old) == _STEP:
+            break
+    values = [(int(rows.time_ns[0]), encode(rows)) for rows in kept]
+    if old:
+        rewrite(transaction, prefix, old, values)
+    return deleted
+
+
+def _edges(transaction: Transaction, key: bytes, stream: Stream, low: int, high: int) -> list[Ticks]:
+    value = transaction.get("chunks", key)
+    if value is not None and low == 0 and high == codec.rows(value):
+        return []
+    rows = read_chunk(transaction, key, stream)
+    return [part for part in (rows.rows(0, low), rows.rows(high, rows.size)) if part.size]
+
+
+def _small_neighbours(store: TickStore, prefix: bytes) -> list[list[bytes]]:
+    """Group neighbouring chunks that fit into one."""
+    with store.env.read() as transaction:
+        sizes = [(key, codec.rows(value)) for key, value in transaction.scan("chunks", prefix)]
+    groups: list[list[bytes]] = []
+    members: list[bytes] = []
+    total = 0
+    for key, row_count in sizes:
+        if members and total + row_count > codec.CHUNK_ROWS:
+            groups.append(members)
+            members, total = [], 0
+        members.append(key)
+        total += row_count
+    groups.append(members)
+    return [group for group in groups if len(group) > 1]
+
+
+def _shape(store: TickStore, prefix: bytes) -> tuple[int, int]:
+    with store.env.read() as transaction:
+        count = sum(1 for _ in transaction.scan("chunks", prefix))
+        entry = entry_of(transaction, prefix)
+    return count, entry.stored_bytes + entry.tail_bytes
+
+
+def _prefix(store: TickStore, instrument: Instrument, stream: Stream) -> bytes | None:
+    with store.env.read() as transaction:
+        number = instruments.number(transaction, instrument)
+    return None if number is None else keys.series(number, KEY_STREAMS[stream], 0)
