@@ -19,7 +19,8 @@ from adapters.binance.archive_layout import find_layout
 from adapters.binance.archive_names import STREAMS, agree, read_name
 from adapters.binance.archive_rows import MICROSECONDS, RowReader
 from adapters.binance.archive_zip import Member, verify
-from adapters.shared.arrange import Arranger
+from adapters.binance.config import Market
+from adapters.shared.arrange import Arranger, gathered
 from adapters.shared.lines import MAX_LINE_BYTES, text_blocks
 from adapters.shared.refusals import Place, refusal, require_regular_file, shown
 from daemon.core.errors import Code
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.binance.archive_layout import Layout, Market
+    from adapters.binance.archive_layout import Layout
     from adapters.binance.archive_names import ArchiveName
     from adapters.shared.arrange import Numbered
     from adapters.shared.lines import TextBlock
@@ -83,7 +84,7 @@ def _name(path: Path, member: Member, file: str) -> ArchiveName:
 class ArchiveFile:
     """An archive file, opened; a TickFile where it holds trades or aggTrades.
 
-    market: "spot", "um", "cm"; None for klines that do not show theirs before they are read, and perhaps not then.
+    market: None for klines that do not show theirs before they are read, and perhaps not then.
     kind: "trades", "aggTrades", "klines". timeframe: of klines. start_ns, stop_ns: the day or month of the name.
     `blocks` or `bars` is read once, to its end; `notes` and `holes` are complete then.
     """
@@ -120,7 +121,7 @@ class ArchiveFile:
             raise ValueError(f"{self.name} holds klines, not ticks")
         arranger = Arranger(self.name)
         tally = _Tally()
-        for block in arranger.arrange(self._numbered()):
+        for block in arranger.arrange(gathered(self._numbered(), self.name)):
             tally.add(block)
             yield block.rows
         self._note(arranger.out_of_order, "rows stood below rows of a later time or id: sorted")
@@ -148,7 +149,7 @@ class ArchiveFile:
             self._count_elsewhere(table.bars.start_ns)
             yield table
         if self.market is None and self._reader.unit == MICROSECONDS:
-            self.market = "spot"  # Futures count milliseconds.
+            self.market = Market.SPOT  # Futures count milliseconds.
         self.holes += _missing(np.concatenate(starts), self.timeframe.ns, self.start_ns, self.stop_ns)
         self._note(irregular, f"klines do not last {self.timeframe} by their close time: kept")
         self._note_elsewhere()

@@ -8,8 +8,9 @@ that is read must be called what it is.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from adapters.binance.config import Market
 from adapters.shared.refusals import Place, listed, refusal
 from daemon.core.errors import Code
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from adapters.binance.archive_names import ArchiveName
 
-Market: TypeAlias = Literal["spot", "um", "cm"]
-
 _TRADE = ("id", "price", "qty", "quoteQty", "time", "isBuyerMaker")
 _COIN_TRADE = ("id", "price", "qty", "baseQty", "time", "isBuyerMaker")
 _AGG_TRADE = ("id", "price", "qty", "firstId", "lastId", "time", "isBuyerMaker")
@@ -29,9 +28,9 @@ _COIN_KLINE = ("openTime", "open", "high", "low", "close", "contracts", "closeTi
 _TAKER = ("takerBuyBase", "takerBuyQuote", "ignore")
 
 _FIELDS: Final[dict[str, dict[Market, tuple[str, ...]]]] = {
-    "trades": {"spot": (*_TRADE, "isBestMatch"), "um": _TRADE, "cm": _COIN_TRADE},
-    "aggTrades": {"spot": (*_AGG_TRADE, "isBestMatch"), "um": _AGG_TRADE, "cm": _AGG_TRADE},
-    "klines": {"spot": (*_KLINE, *_TAKER), "um": (*_KLINE, *_TAKER), "cm": (*_COIN_KLINE, *_TAKER)},
+    "trades": {Market.SPOT: (*_TRADE, "isBestMatch"), Market.UM: _TRADE, Market.CM: _COIN_TRADE},
+    "aggTrades": {Market.SPOT: (*_AGG_TRADE, "isBestMatch"), Market.UM: _AGG_TRADE, Market.CM: _AGG_TRADE},
+    "klines": {Market.SPOT: (*_KLINE, *_TAKER), Market.UM: (*_KLINE, *_TAKER), Market.CM: (*_COIN_KLINE, *_TAKER)},
 }
 
 # Names in headers, without case and punctuation; "quoteQty" and the like are not read, so they may be called anything.
@@ -86,7 +85,7 @@ def find_layout(first_line: str, name: ArchiveName, path: Path, file: str) -> La
     has_header = first_line[:1] not in set("-0123456789")
     markets = [market for market, fields in _FIELDS[name.kind].items() if len(fields) == len(cells)]
     coin = _COIN_SYMBOL.fullmatch(name.symbol) is not None
-    markets = [market for market in markets if (market == "cm") == coin]
+    markets = [market for market in markets if (market is Market.CM) == coin]
     if not markets:
         counts = sorted({len(fields) for fields in _FIELDS[name.kind].values()})
         why = f"{len(cells)} columns, where files of {name.kind} have {' or '.join(map(str, counts))} (found "
@@ -97,7 +96,7 @@ def find_layout(first_line: str, name: ArchiveName, path: Path, file: str) -> La
         _require_names(cells, fields, _COIN_HEADER_NAMES if coin else _HEADER_NAMES, file)
     market = markets[0] if len(markets) == 1 else _market_of_folder(path)
     if market is None and has_header:
-        market = "um"  # No spot file has a header.
+        market = Market.UM  # No spot file has a header.
     return Layout(market, fields, 2 if has_header else 1)
 
 
@@ -106,11 +105,11 @@ def _market_of_folder(path: Path) -> Market | None:
     folders = set(path.parts[:-1])
     found: list[Market] = []
     if "spot" in folders:
-        found.append("spot")
+        found.append(Market.SPOT)
     if folders & _UM_FOLDERS:
-        found.append("um")
+        found.append(Market.UM)
     if folders & _CM_FOLDERS:
-        found.append("cm")
+        found.append(Market.CM)
     return found[0] if len(found) == 1 else None
 
 

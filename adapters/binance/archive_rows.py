@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from adapters.shared.arrange import Numbered
-from adapters.shared.exact import decimal_rule, mantissas, whole_numbers, whole_rule
+from adapters.shared.exact import decimal_rule, farthest_from_zero, mantissas, whole_numbers, whole_rule
 from adapters.shared.lines import first_bad_line
 from adapters.shared.refusals import Place, cell_refusal, refusal, shown
 from daemon.core.errors import Code
@@ -166,10 +166,10 @@ class RowReader:
     def _at_fewest(self, table: pa.Table, field: str, block: TextBlock) -> tuple[Int64s, int]:
         try:
             (column,), decimals = mantissas([table[field]])
-        except OverflowError as error:
-            why = f"the {field}s of the next {len(table):,} lines have no common decimals at which {error}"
-            why += " (some are huge, some tiny); fetch the file again"
-            raise refusal(Code.SOURCE_VALUE_INVALID, Place(self._file, block.first_line), why, field=field) from None
+        except OverflowError:
+            row = farthest_from_zero(table[field])
+            why = "which does not fit 64 bits at the decimals that lines near it need"
+            raise self._bad_row(block, row, field, why, Code.SOURCE_VALUE_INVALID) from None
         return column, decimals
 
     def _converted(self, block: TextBlock, kinds: dict[str, pa.DataType]) -> pa.Table:
@@ -207,8 +207,7 @@ class RowReader:
         )
 
     def _require_rows(self, table: pa.Table, block: TextBlock) -> None:
-        expected = block.text.count(b"\n") + (not block.text.endswith(b"\n"))
-        if len(table) != expected:
+        if len(table) != block.line_count:
             why = "lines end in single carriage returns, as no archive file's do; fetch the file again"
             raise refusal(Code.SOURCE_UNREADABLE, Place(self._file, block.first_line), why)
 
@@ -223,15 +222,15 @@ class RowReader:
             row = int(np.argmax(impossible))
             found.append((row, field, _why_no_time(int(counts[row]), unit)))
         if found:
-            raise self._bad_row(block, *min(found))
+            raise self._bad_row(block, *min(found), self._wrong)
         self.unit = unit or MILLISECONDS
         return counts * np.int64(self.unit.ns)
 
-    def _bad_row(self, block: TextBlock, row: int, field: str, why: str) -> SourceDataInvalid:
+    def _bad_row(self, block: TextBlock, row: int, field: str, why: str, code: Code) -> SourceDataInvalid:
         cells = block.text.split(b"\n", row + 1)[row].decode().split(",")
         text = cells[self._layout.fields.index(field)].strip()
         place = Place(self._file, block.first_line + row)
-        return cell_refusal(self._wrong, place, field, text, f"{why}; fetch the file again")
+        return cell_refusal(code, place, field, text, f"{why}; fetch the file again")
 
     def _numbered(self, rows: Ticks, block: TextBlock) -> Numbered:
         return Numbered(rows, np.arange(block.first_line, block.first_line + rows.size, dtype=np.int64))

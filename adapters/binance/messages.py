@@ -6,39 +6,29 @@ itself; fields that are not known here are passed over, for the venue adds some 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
+from adapters.binance.config import Market
+from adapters.binance.intervals import INTERVALS
+from adapters.binance.parse import to_ns
 from adapters.shared.decimals import nearest, scaled
 from daemon.core.errors import SourceDataInvalid
 from daemon.core.market import Bars, Timeframe, TsNs
-from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, Ticks, ticks
+from daemon.core.ticks import BUY, SELL, Stream, Ticks, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from daemon.core.market import Int64s
-
-SHOWN_CHARACTERS: Final = 200
-TIMEFRAMES: Final = {
-    "1s": Timeframe.SEC_1,
-    "1m": Timeframe.MIN_1,
-    "5m": Timeframe.MIN_5,
-    "15m": Timeframe.MIN_15,
-    "1h": Timeframe.HOUR_1,
-    "1d": Timeframe.DAY_1,
-}
-
-# Milliseconds of the year 2200 are fewer than 10^13, microseconds of 1973 more than 10^14.
-_MICROSECONDS_FROM: Final = 100_000_000_000_000
-_YEAR_2200_US: Final = 7_258_118_400_000_000
+_SHOWN_CHARACTERS: Final = 200
+_TIMEFRAMES: Final = {interval: timeframe for timeframe, interval in INTERVALS.items()}
 _BETWEEN_TRADERS: Final = "MARKET"
 
-_Id: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 63)]
-_Time: TypeAlias = Annotated[int, Meta(gt=0, lt=_YEAR_2200_US)]
+_Id: TypeAlias = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
 _Level: TypeAlias = tuple[str, str]
 
 
@@ -49,7 +39,7 @@ class Trade(msgspec.Struct, frozen=True, rename={"trade_id": "t", "price": "p", 
     trade_id: _Id
     price: str
     size: str
-    T: _Time
+    T: int
     is_buyer_maker: bool
     X: str = _BETWEEN_TRADERS
 
@@ -65,9 +55,9 @@ class AggTrade(
     trade_id: _Id
     price: str
     size: str
-    first: int
-    last: int
-    T: _Time
+    first: _Id
+    last: _Id
+    T: int
     is_buyer_maker: bool
 
 
@@ -82,32 +72,33 @@ class BookTicker(
     bid_size: str
     ask: str
     ask_size: str
-    T: _Time | None = None
+    T: int | None = None
 
 
 class DepthUpdate(msgspec.Struct, frozen=True, rename={"first": "U", "last": "u", "bids": "b", "asks": "a"}):
     """`depthUpdate`. pu: the last update id of the event before, on futures only; T likewise."""
 
     s: str
-    E: _Time
+    E: int
     first: _Id
     last: _Id
     bids: list[_Level]
     asks: list[_Level]
-    pu: int | None = None
-    T: _Time | None = None
+    pu: _Id | None = None
+    T: int | None = None
 
 
 class Candle(msgspec.Struct, frozen=True):
-    """`k` of a `kline`: x tells whether it is complete."""
+    """`k` of a `kline`: x tells whether it is complete. Coin-margined futures count v in contracts, q in coins."""
 
-    t: _Time
-    i: str
+    t: int
+    i: Literal["1s", "1m", "5m", "15m", "1h", "1d"]
     o: str
     h: str
     l: str  # noqa: E741 - the venue's name
     c: str
     v: str
+    q: str
     x: bool
 
 
@@ -116,15 +107,6 @@ class Kline(msgspec.Struct, frozen=True):
 
     s: str
     k: Candle
-
-
-class Snapshot(msgspec.Struct, frozen=True, rename={"last": "lastUpdateId"}):
-    """An answer of the depth endpoint. T: on futures only."""
-
-    last: _Id
-    bids: list[_Level]
-    asks: list[_Level]
-    T: _Time | None = None
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -167,13 +149,15 @@ class Odd(NamedTuple):
 class Batch(NamedTuple):
     """What a run of messages holds, by the venue's names of symbols.
 
-    streams: names of the streams that spoke. is_leaving: the venue has announced the end of the connection.
+    kept_out: trades that nobody could have made, such as those of the insurance fund. streams: names of the streams
+    that spoke. is_leaving: the venue has announced the end of the connection.
     """
 
     ticks: list[tuple[str, Ticks]]
     bars: list[tuple[str, Timeframe, Bars]]
     depth: dict[str, list[DepthEvent]]
     odd: list[Odd]
+    kept_out: list[Odd]
     streams: set[str]
     is_leaving: bool
 
@@ -185,10 +169,11 @@ class _Item(NamedTuple):
     message: Any
 
 
+_Built = TypeVar("_Built")
+
 _envelope = msgspec.json.Decoder(_Envelope)
 _kind = msgspec.json.Decoder(_Kind)
-_snapshot = msgspec.json.Decoder(Snapshot)
-_decoders: Final = {
+_decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     "trade": msgspec.json.Decoder(Trade),
     "aggTrade": msgspec.json.Decoder(AggTrade),
     "bookTicker": msgspec.json.Decoder(BookTicker),
@@ -197,52 +182,37 @@ _decoders: Final = {
 }
 
 
-def decode(messages: Iterable[tuple[TsNs, str | bytes]]) -> Batch:
-    """Read messages of combined streams, each with its local time (ns); never raises for what a venue may send.
+def decode(messages: Iterable[tuple[TsNs, str | bytes]], market: Market) -> Batch:
+    """Read a market's messages of combined streams, each with its local time (ns).
+
+    Raises nothing for what a venue may send.
 
     Trades and quotes come grouped by symbol and stream, each group in order of arrival; a group is split only where
     its numbers do not fit 64 bits at common decimals. Bars that are not complete are passed over.
     """
-    batch = Batch([], [], {}, [], set(), is_leaving=False)
+    batch = Batch([], [], {}, [], [], set(), is_leaving=False)
     groups: dict[tuple[str, str], list[_Item]] = {}
     for place, (local_ns, text) in enumerate(messages):
         try:
             kind, message, leaving = _opened(text, batch.streams)
         except (msgspec.MsgspecError, UnicodeError) as error:
-            batch.odd.append(Odd(place, local_ns, str(error), shown(text)))
+            batch.odd.append(Odd(place, local_ns, str(error), _shown(text)))
             continue
         if leaving:
             batch = batch._replace(is_leaving=True)
         elif kind == "trade" and message.X != _BETWEEN_TRADERS:
             why = f"a trade of kind {message.X} is kept out: it was not made between traders"
-            batch.odd.append(Odd(place, local_ns, why, shown(text)))
+            batch.kept_out.append(Odd(place, local_ns, why, _shown(text)))
         elif message is not None and (kind != "kline" or message.k.x):
             groups.setdefault((kind, message.s), []).append(_Item(place, local_ns, text, message))
     for (kind, symbol), items in groups.items():
-        _collect(batch, kind, symbol, items)
+        _collect(batch, kind, symbol, items, market)
     return batch
 
 
-def snapshot(text: str | bytes, local_ns: TsNs) -> Ticks:
-    """Read an answer of the depth endpoint; rows carry SNAPSHOT and, where the venue gives no time, the local one.
-
-    Raises SourceDataInvalid for numbers that are none, msgspec.ValidationError or DecodeError for what is no snapshot.
-    """
-    message = _snapshot.decode(text)
-    update = DepthUpdate("", 1, message.last, message.last, message.bids, message.asks)
-    time_ns = local_ns if message.T is None else int(times_ns([message.T])[0])
-    return _levels([update], np.array([time_ns]), [local_ns], DepthFlag.SNAPSHOT)
-
-
-def times_ns(times: Sequence[int]) -> Int64s:
-    """Turn venue times into ns: milliseconds or microseconds by their size, each by itself."""
-    raw = np.array(times, np.int64)
-    return raw * np.where(raw >= _MICROSECONDS_FROM, np.int64(1_000), np.int64(1_000_000))
-
-
-def shown(text: str | bytes) -> str:
-    """Return a message's first characters."""
-    start = text[:SHOWN_CHARACTERS]
+def _shown(text: str | bytes) -> str:
+    """Return the first characters."""
+    start = text[:_SHOWN_CHARACTERS]
     return start.decode(errors="replace") if isinstance(start, bytes) else start
 
 
@@ -271,24 +241,25 @@ def _of_the_connection(envelope: _Envelope) -> tuple[str, Any, bool]:
     raise msgspec.ValidationError("a message of no stream")
 
 
-def _collect(batch: Batch, kind: str, symbol: str, items: list[_Item]) -> None:
+def _collect(batch: Batch, kind: str, symbol: str, items: list[_Item], market: Market) -> None:
     """Turn one symbol's messages of one kind into columns, without those whose numbers are wrong."""
-    for made in _made(items, _BUILDERS[kind], batch.odd):
-        if kind == "depth":
-            batch.depth.setdefault(symbol, []).extend(made)
-        elif kind == "kline":
-            batch.bars.extend((symbol, timeframe, bars) for timeframe, bars in made)
-        else:
-            batch.ticks.append((symbol, made))
+    if kind == "depth":
+        for events in _made(items, _depth, batch.odd):
+            batch.depth.setdefault(symbol, []).extend(events)
+    elif kind == "kline":
+        for bars in _made(items, partial(_bars, market=market), batch.odd):
+            batch.bars.extend((symbol, timeframe, each) for timeframe, each in bars.items())
+    else:
+        batch.ticks.extend((symbol, rows) for rows in _made(items, _BUILDERS[kind], batch.odd))
 
 
-def _made(items: list[_Item], build: Callable[[list[_Item]], Any], odd: list[Odd]) -> list[Any]:
+def _made(items: list[_Item], build: Callable[[list[_Item]], _Built], odd: list[Odd]) -> list[_Built]:
     """Build all at once; where that fails halve, until what fails is one message."""
     try:
         return [build(items)]
     except SourceDataInvalid as error:
         if len(items) == 1:
-            odd.append(Odd(items[0].place, items[0].local_ns, error.message, shown(items[0].text)))
+            odd.append(Odd(items[0].place, items[0].local_ns, error.message, _shown(items[0].text)))
             return []
     middle = len(items) // 2
     return _made(items[:middle], build, odd) + _made(items[middle:], build, odd)
@@ -311,7 +282,7 @@ def _trade_columns(stream: Stream, items: list[_Item], **more: list[int]) -> Tic
         stream,
         price_decimals=price_decimals,
         size_decimals=size_decimals,
-        time_ns=times_ns([message.T for message in messages]),
+        time_ns=to_ns([message.T for message in messages]),
         local_ns=[item.local_ns for item in items],
         id=[message.trade_id for message in messages],
         price=price,
@@ -327,13 +298,15 @@ def _quotes(items: list[_Item]) -> Ticks:
     count = len(items)
     price, price_decimals = scaled([each.bid for each in messages] + [each.ask for each in messages], "price")
     size, size_decimals = scaled([each.bid_size for each in messages] + [each.ask_size for each in messages], "size")
-    local_ns = [item.local_ns for item in items]
-    timed = all(message.T is not None for message in messages)
+    local_ns = np.array([item.local_ns for item in items], np.int64)
+    time_ns = local_ns.copy()
+    if times := [message.T for message in messages if message.T is not None]:
+        time_ns[[message.T is not None for message in messages]] = to_ns(times)
     return ticks(
         Stream.QUOTES,
         price_decimals=price_decimals,
         size_decimals=size_decimals,
-        time_ns=times_ns([message.T for message in messages]) if timed else local_ns,
+        time_ns=time_ns,
         local_ns=local_ns,
         id=[message.update_id for message in messages],
         bid=price[:count],
@@ -345,53 +318,49 @@ def _quotes(items: list[_Item]) -> Ticks:
 
 def _depth(items: list[_Item]) -> list[DepthEvent]:
     updates: list[DepthUpdate] = [item.message for item in items]
-    event_times = times_ns([update.E if update.T is None else update.T for update in updates])
-    rows = _levels(updates, event_times, [item.local_ns for item in items], DepthFlag(0))
-    events = []
-    start = 0
-    for update, time_ns in zip(updates, event_times.tolist(), strict=True):
-        stop = start + len(update.bids) + len(update.asks)
-        previous_id = update.first - 1 if update.pu is None else update.pu
-        events.append(DepthEvent(update.first, update.last, previous_id, time_ns, rows.rows(start, stop)))
-        start = stop
-    return events
-
-
-def _levels(updates: list[DepthUpdate], event_times: Int64s, local_ns: list[TsNs], flags: DepthFlag) -> Ticks:
+    event_times = to_ns([update.E if update.T is None else update.T for update in updates])
     counts = [len(update.bids) + len(update.asks) for update in updates]
     levels = [level for update in updates for side in (update.bids, update.asks) for level in side]
-    sides = [side for update in updates for side in [BUY] * len(update.bids) + [SELL] * len(update.asks)]
     price, price_decimals = scaled([price for price, _ in levels], "price")
     size, size_decimals = scaled([size for _, size in levels], "size")
-    return ticks(
+    rows = ticks(
         Stream.DEPTH,
         price_decimals=price_decimals,
         size_decimals=size_decimals,
         time_ns=np.repeat(event_times, counts),
-        local_ns=np.repeat(np.array(local_ns, np.int64), counts),
+        local_ns=np.repeat(np.array([item.local_ns for item in items], np.int64), counts),
         id=np.repeat(np.array([update.last for update in updates], np.int64), counts),
-        side=sides,
+        side=[side for update in updates for side in [BUY] * len(update.bids) + [SELL] * len(update.asks)],
         price=price,
         size=size,
-        flags=np.full(len(levels), flags, np.int8),
     )
+    stops = np.cumsum(counts).tolist()
+    return [
+        DepthEvent(
+            update.first,
+            update.last,
+            update.first - 1 if update.pu is None else update.pu,
+            time_ns,
+            rows.rows(stop - count, stop),
+        )
+        for update, time_ns, count, stop in zip(updates, event_times.tolist(), counts, stops, strict=True)
+    ]
 
 
-def _bars(items: list[_Item]) -> list[tuple[Timeframe, Bars]]:
+def _bars(items: list[_Item], market: Market) -> dict[Timeframe, Bars]:
     by_interval: dict[str, list[Candle]] = {}
     for item in items:
         by_interval.setdefault(item.message.k.i, []).append(item.message.k)
-    made = []
+    fields = "ohlcq" if market is Market.CM else "ohlcv"
+    made = {}
     for interval, candles in by_interval.items():
-        columns = [nearest([getattr(candle, field) for candle in candles], field) for field in "ohlcv"]
-        made.append((TIMEFRAMES[interval], Bars(times_ns([candle.t for candle in candles]), *columns)))
+        columns = [nearest([getattr(candle, field) for candle in candles], field) for field in fields]
+        made[_TIMEFRAMES[interval]] = Bars(to_ns([candle.t for candle in candles]), *columns)
     return made
 
 
-_BUILDERS: Final[dict[str, Callable[[list[_Item]], Any]]] = {
+_BUILDERS: Final[dict[str, Callable[[list[_Item]], Ticks]]] = {
     "trade": _trades,
     "aggTrade": _agg_trades,
     "bookTicker": _quotes,
-    "depth": _depth,
-    "kline": _bars,
 }

@@ -11,33 +11,9 @@ import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
 T = TypeVar("T")
-
-
-async def batches(events: AsyncIterator[T], *, window_s: float, most: int) -> AsyncGenerator[list[T], None]:
-    """Yield what arrives within window_s seconds of the first, at most so many; ends and fails as `events` does.
-
-    What arrives while a batch is worked on waits, `most` events of it; then `events` is no longer asked.
-    """
-    waiting: asyncio.Queue[T | _Over] = asyncio.Queue(most)
-    pump = asyncio.create_task(_pump(events, waiting))
-    loop = asyncio.get_running_loop()
-    try:
-        while True:
-            batch: list[T] = []
-            over = await _fill(batch, waiting, most, loop.time() + window_s)
-            if batch:
-                yield batch
-            if over is not None:
-                if over.why is not None:
-                    raise over.why
-                return
-    finally:
-        pump.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await pump
 
 
 class _Over:
@@ -47,16 +23,48 @@ class _Over:
         self.why = why
 
 
-async def _pump(events: AsyncIterator[T], waiting: asyncio.Queue[T | _Over]) -> None:
+async def batches(events: AsyncGenerator[T, None], *, window_s: float, most: int) -> AsyncGenerator[list[T], None]:
+    """Yield what arrives within window_s seconds of the first, at most so many; ends, fails and closes as `events`.
+
+    What arrives while a batch is worked on waits, as many events again; then `events` is no longer asked.
+    """
+    waiting: asyncio.Queue[T | _Over] = asyncio.Queue(most)
+    pump = asyncio.create_task(_pump(events, waiting))
+    try:
+        over = None
+        while over is None:
+            batch: list[T] = []
+            over = await _fill(batch, waiting, window_s, most)
+            if batch:
+                yield batch
+        if over.why is not None:
+            raise over.why
+    finally:
+        pump.cancel()
+        await asyncio.wait((pump,))
+
+
+async def _pump(events: AsyncGenerator[T, None], waiting: asyncio.Queue[T | _Over]) -> None:
     # A task of its own: waiting for an event must not be cancelled by a window's end, that would close `events`.
     why: Exception | None = None
     try:
-        async for event in events:
-            await waiting.put(event)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                await waiting.put(event)
     except Exception as error:  # noqa: BLE001 - raised where the batches are read
         why = error
     await waiting.put(_Over(why))
 
 
-async def _fill(batch: list[T], waiting: asyncio.Queue[T | _Over], most: int, until_s: float) -> _Over | None:
-    """Wait for a first event, then for more until the time or the number is reached."""
+async def _fill(batch: list[T], waiting: asyncio.Queue[T | _Over], window_s: float, most: int) -> _Over | None:
+    """Wait for an event, then for more until the window or the batch is full. Returns the end, where it has come."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(None) as window:
+            while len(batch) < most:
+                event = await waiting.get()
+                if isinstance(event, _Over):
+                    return event
+                if not batch:
+                    window.reschedule(asyncio.get_running_loop().time() + window_s)
+                batch.append(event)
+    return None

@@ -12,6 +12,7 @@ Where a time range begins is found by asking for single trades: times ascend wit
 from __future__ import annotations
 
 import time
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -30,7 +31,7 @@ from daemon.core.ports import InstrumentFacts
 from daemon.core.ticks import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
     from daemon.core.market import TsNs
     from daemon.core.ticks import Ticks
@@ -52,7 +53,8 @@ class CoinbaseHistory:
     """Implements `daemon.core.ports.HistorySource` for Coinbase Exchange.
 
     now_ns: the present, nanoseconds UTC; decides which bars are complete. waits: of requests, for tests.
-    Raises, beside what the port says: InvalidRequest INVALID_TIMEFRAME for bars that the venue does not make.
+    Raises, beside what the port says: InvalidRequest INVALID_TIMEFRAME for bars that the venue does not make, and
+    INVALID_REQUEST for a stream other than trades.
     """
 
     streams: Sequence[Stream] = (Stream.TRADES,)
@@ -100,17 +102,19 @@ class CoinbaseHistory:
         if newest is None or start_ns >= stop_ns:
             return
         before_start = await self._id_before(product, newest, start_ns)
-        async for page in self._forward(product, before_start - TRADES_PER_PAGE, newest.trade_id + 1):
-            inside = (page.time_ns >= start_ns) & (page.time_ns < stop_ns)
-            if inside.any():
-                yield page.take(inside)
-            if (page.time_ns >= stop_ns).all():
-                return
+        async with aclosing(self._forward(product, before_start - TRADES_PER_PAGE, newest.trade_id + 1)) as pages:
+            async for page in pages:
+                inside = (page.time_ns >= start_ns) & (page.time_ns < stop_ns)
+                if inside.any():
+                    yield page.take(inside)
+                if (page.time_ns >= stop_ns).all():
+                    return
 
     async def ticks_between(self, symbol: str, stream: Stream, after_id: int, before_id: int) -> AsyncIterator[Ticks]:
         """Yield the trades whose ids lie strictly between two ids, in order of id, at most 1,000 at a time."""
-        async for page in self._forward(self._asked(symbol, stream), after_id, before_id):
-            yield page
+        async with aclosing(self._forward(self._asked(symbol, stream), after_id, before_id)) as pages:
+            async for page in pages:
+                yield page
 
     async def bars(self, symbol: str, timeframe: Timeframe, start_ns: TsNs, stop_ns: TsNs) -> AsyncIterator[Bars]:
         """Yield the complete bars that start in [start_ns, stop_ns); intervals without a trade have none.
@@ -145,10 +149,11 @@ class CoinbaseHistory:
 
     def _asked(self, symbol: str, stream: Stream) -> str:
         if stream not in self.streams:
-            raise ValueError(f"Coinbase has no history of {stream}")
+            why = f"Coinbase has no history of {stream} on request, only of {', '.join(self.streams)}"
+            raise InvalidRequest(Code.INVALID_REQUEST, why)
         return product_id(symbol)
 
-    async def _forward(self, product: str, after_id: int, before_id: int) -> AsyncIterator[Ticks]:
+    async def _forward(self, product: str, after_id: int, before_id: int) -> AsyncGenerator[Ticks, None]:
         """Yield the trades strictly between two ids: 1,000 ids after the other, each asked for from its upper end."""
         after_id = max(after_id, 0)  # the first trade of a product is number 1
         while after_id + 1 < before_id:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from daemon.core.errors import SourceDataInvalid
     from daemon.core.market import Int64s
 
+BLOCK_ROWS = 262_144
+
 _OWN_IDS = (Stream.TRADES, Stream.AGG_TRADES)  # Ids of quotes and depth are their update's: many rows share one.
 
 
@@ -28,6 +30,21 @@ class Numbered(NamedTuple):
 
     rows: Ticks
     lines: Int64s
+
+
+def gathered(blocks: Iterator[Numbered], file: str, unit: str = "line") -> Iterator[Numbered]:
+    """Join blocks to such of BLOCK_ROWS or somewhat more: small ones are quick to read, large ones to store.
+
+    SourceDataInvalid SOURCE_VALUE_INVALID where no decimals hold the numbers of neighbouring blocks in 64 bits.
+    """
+    parts: list[Numbered] = []
+    for block in blocks:
+        parts.append(block)
+        if sum(part.rows.size for part in parts) >= BLOCK_ROWS:
+            yield _joined(parts, file, unit)
+            parts = []
+    if parts:
+        yield _joined(parts, file, unit)
 
 
 class Arranger:
@@ -53,7 +70,7 @@ class Arranger:
                 yield held
                 held = self._settled(block)
                 continue
-            joined = self._settled(self._joined(held, block))
+            joined = self._settled(_joined([held, block], self._file, self._unit))
             middle = joined.rows.size // 2
             yield _cut(joined, 0, middle)
             held = _cut(joined, middle, joined.rows.size)
@@ -98,14 +115,14 @@ class Arranger:
         why = f"id {row_id} was in {self._unit} {earlier} already, with another {field}"
         return refusal(Code.TICKS_INVALID, place, f"{why}; fetch or write the file again", field=field)
 
-    def _joined(self, held: Numbered, block: Numbered) -> Numbered:
-        try:
-            rows = concatenate([held.rows, block.rows])
-        except OverflowError as error:
-            place = Place(self._file, int(block.lines[0]), self._unit)
-            why = f"from here on {error}; fetch or write the file again"
-            raise refusal(Code.SOURCE_VALUE_INVALID, place, why) from None
-        return Numbered(rows, np.concatenate([held.lines, block.lines]))
+
+def _joined(parts: list[Numbered], file: str, unit: str) -> Numbered:
+    try:
+        rows = concatenate([part.rows for part in parts])
+    except OverflowError as error:
+        why = f"in the rows from here on {error} (some are huge, some tiny); fetch or write the file again"
+        raise refusal(Code.SOURCE_VALUE_INVALID, Place(file, int(parts[0].lines[0]), unit), why) from None
+    return Numbered(rows, np.concatenate([part.lines for part in parts]))
 
 
 def _ids(rows: Ticks) -> Int64s:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 VECTOR_ROWS = 2_000  # from here on Arrow is faster, its import apart
 MAX_DECIMALS = 18  # more do not fit 64 bits beside a single whole digit
 
-_PLAIN = r"-?[0-9]+(?:\.[0-9]+)?"
-_ALL_PLAIN = re.compile(rf"{_PLAIN}(?:\n{_PLAIN})*")
+# Possessive: what was read is never tried again, so that a long list needs neither time nor memory for it.
+_PLAIN = r"-?[0-9]++(?:\.[0-9]++)?+"
+_ALL_PLAIN = re.compile(rf"{_PLAIN}(?:\n{_PLAIN})*+")
 # Two digits of exponent: more cannot be a number of 64 bits, and would only cost memory.
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
 _LONGEST = 100  # characters; far more than any number of 64 bits, few enough to try them

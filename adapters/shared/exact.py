@@ -54,6 +54,13 @@ def mantissas(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Int64s], int]:
     return [whole_numbers(column) for column in wide], MAX_DECIMALS
 
 
+def farthest_from_zero(column: pa.ChunkedArray) -> int:
+    """Return the row of the number that is hardest to keep beside others: to be named where they do not fit."""
+    import pyarrow as pa
+
+    return int(np.argmax(np.abs(np.array(column.cast(pa.string()).cast(pa.float64()).combine_chunks()))))
+
+
 def decimal_rule(cell: str) -> str | None:
     """Say what is wrong with a cell that ought to be a decimal number."""
     if not DECIMAL.fullmatch(cell):

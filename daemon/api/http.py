@@ -23,6 +23,7 @@ from daemon.core.errors import AtlasError, Code, InvalidRequest
 from daemon.core.market import Timeframe
 from daemon.ingest import uploads
 from daemon.ingest.bars import import_bars
+from daemon.ingest.ticks import TickUpload, store_upload
 from daemon.research.plans import ProbeRequest, parse_timeframe
 from daemon.research.runs import SPOOL_FOLDER
 from daemon.research.views import Block, Cursor, Filters, RunRows, texts
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment
+    from daemon.store.ticks import TickStore
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Services(NamedTuple):
 
     env: Environment
     bars: BarStore
+    ticks: TickStore
     book: RuleBook
     runs: Runs
     config: HttpConfig
@@ -97,6 +100,7 @@ class _Routes:
             web.get("/api/v1/strategies", self.list_strategies),
             web.get("/api/v1/strategies/{strategy_id}", self.strategy),
             web.post("/api/v1/imports", self.import_upload),
+            web.post("/api/v1/imports/ticks", self.import_ticks),
         ]
 
     async def health(self, request: web.Request) -> web.Response:
@@ -183,6 +187,13 @@ class _Routes:
             return import_bars(env, bars, table, instrument, timeframe, wanted.source, replace=wanted.replace)
 
         return _answer(await asyncio.to_thread(store))
+
+    async def import_ticks(self, request: web.Request) -> web.Response:
+        upload = await _body(request, TickUpload)
+        instrument = parse_instrument(f"{upload.venue}:{upload.symbol}")
+        wanted = msgspec.structs.replace(upload, venue=instrument.venue, symbol=instrument.symbol)
+        folder = self._services.env.path.parent / SPOOL_FOLDER
+        return _answer(await asyncio.to_thread(store_upload, self._services.ticks, folder, wanted))
 
 
 def application(services: Services) -> web.Application:

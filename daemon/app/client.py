@@ -12,6 +12,7 @@ from daemon.app.lock import read_owner
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, NotFound, SourceUnavailable
 from daemon.ingest import uploads
 from daemon.ingest.bars import ImportReport
+from daemon.ingest.ticks import TickReport, TickUpload
 from daemon.research.runs import SPOOL_FOLDER
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from daemon.core.market import BarTable, Instrument, Timeframe
     from daemon.research.plans import ProbeRequest
+    from daemon.store.ticks import TickStore
 
 T = TypeVar("T")
 
@@ -49,7 +51,8 @@ def find(folder: Path) -> Ready | None:
 class DaemonClient:
     """Writes by asking the daemon to."""
 
-    def __init__(self, ready: Ready, folder: Path) -> None:
+    def __init__(self, ready: Ready, folder: Path, ticks: TickStore) -> None:
+        self.ticks = ticks
         self._ready = ready
         self._folder = folder
 
@@ -68,6 +71,15 @@ class DaemonClient:
         )
         return self._ask("POST", "/api/v1/imports", ImportReport, request)
 
+    @property
+    def spool_folder(self) -> Path:
+        """Where spools of ticks are laid for the daemon."""
+        return self._folder / SPOOL_FOLDER
+
+    def import_ticks(self, upload: TickUpload) -> TickReport:
+        """Have a spool's ticks stored; that may take as long as it takes."""
+        return self._ask("POST", "/api/v1/imports/ticks", TickReport, upload, timeout_s=None)
+
     def start(self, request: ProbeRequest) -> str:
         """Submit a run; returns its id."""
         return self._ask("POST", "/api/v1/runs", protocol.RunAccepted, request).run_id
@@ -84,9 +96,16 @@ class DaemonClient:
         """Remove a finished run."""
         self._ask("DELETE", f"/api/v1/runs/{run_id}?purge=1", type(None))
 
-    def _ask(self, method: str, path: str, kind: type[T], body: msgspec.Struct | None = None) -> T:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        body: msgspec.Struct | None = None,
+        timeout_s: float | None = _TIMEOUT_S,
+    ) -> T:
         host = self._ready.url.removeprefix("http://").rpartition(":")[0].strip("[]")
-        connection = http.client.HTTPConnection(host, self._ready.port, timeout=_TIMEOUT_S)
+        connection = http.client.HTTPConnection(host, self._ready.port, timeout=timeout_s)
         try:
             content = None if body is None else msgspec.json.encode(body)
             connection.request(method, path, content, {"Content-Type": "application/json"})

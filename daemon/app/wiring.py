@@ -20,11 +20,13 @@ from daemon.app.lock import WriterLock, write_atomically
 from daemon.app.resources import resource
 from daemon.core.errors import Code, ConfigError, Conflict
 from daemon.ingest.bars import ImportReport, import_bars
+from daemon.ingest.ticks import TickReport, TickUpload, store_upload
 from daemon.research import strategies
 from daemon.research.executors import ProcessExecutor, ThreadExecutor, WorkerSetup
-from daemon.research.runs import Runs
+from daemon.research.runs import SPOOL_FOLDER, Runs
 from daemon.store.bars import BarStore
 from daemon.store.env import FILE_NAME, Environment
+from daemon.store.ticks import TickStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +51,12 @@ class Store(NamedTuple):
 
     env: Environment
     bars: BarStore
+    ticks: TickStore
+
+
+def open_store(env: Environment) -> Store:
+    """Give an environment its rooms."""
+    return Store(env, BarStore(env), TickStore(env))
 
 
 class Writer(Protocol):
@@ -58,6 +66,17 @@ class Writer(Protocol):
         self, table: BarTable, instrument: Instrument, timeframe: Timeframe, source: str, *, replace: bool
     ) -> ImportReport:
         """Store a file's bars."""
+
+    @property
+    def ticks(self) -> TickStore:
+        """The ticks that are stored, to read."""
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where spools of ticks are laid for this writer."""
+
+    def import_ticks(self, upload: TickUpload) -> TickReport:
+        """Store a spool's ticks, or record holes."""
 
     def start(self, request: ProbeRequest) -> str:
         """Start a run; returns its id."""
@@ -83,7 +102,22 @@ class LocalWriter:
         self, table: BarTable, instrument: Instrument, timeframe: Timeframe, source: str, *, replace: bool
     ) -> ImportReport:
         """Store a file's bars."""
-        return import_bars(*self._store, table, instrument, timeframe, source, replace=replace)
+        env, bars, _ = self._store
+        return import_bars(env, bars, table, instrument, timeframe, source, replace=replace)
+
+    @property
+    def ticks(self) -> TickStore:
+        """The ticks that are stored, to read."""
+        return self._store.ticks
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where spools of ticks are laid for this writer."""
+        return self._store.env.path.parent / SPOOL_FOLDER
+
+    def import_ticks(self, upload: TickUpload) -> TickReport:
+        """Store a spool's ticks, or record holes."""
+        return store_upload(self._store.ticks, self.spool_folder, upload)
 
     def start(self, request: ProbeRequest) -> str:
         """Start a run on this process's executor."""
@@ -117,7 +151,14 @@ def reader(config: Config, folder: Path) -> Iterator[Store]:
         with WriterLock(folder, "initialisation"):
             Environment(folder, config.store).close()
     with Environment(folder, config.store, readonly=True) as env:
-        yield Store(env, BarStore(env))
+        yield open_store(env)
+
+
+@contextmanager
+def owner(config: Config, folder: Path, command: str) -> Iterator[Store]:
+    """Open the store to change it, for what a daemon does by itself; Conflict STORE_LOCKED where another has it."""
+    with WriterLock(folder, command), Environment(folder, config.store) as env:
+        yield open_store(env)
 
 
 @contextmanager
@@ -135,10 +176,11 @@ def writer(
     except Conflict:
         if (ready := client.find(folder)) is None:
             raise
-        yield DaemonClient(ready, folder)
+        with Environment(folder, config.store, readonly=True) as env:
+            yield DaemonClient(ready, folder, TickStore(env))
         return
     with lock, Environment(folder, config.store) as env:
-        store = Store(env, BarStore(env))
+        store = open_store(env)
         book = rule_book(config)
         executor = _executor(config, folder, store, book, kind, workers)
         executor.start()
@@ -166,7 +208,7 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
         sys.setswitchinterval(0.001)
         book = rule_book(config)
         with Environment(folder, config.store) as env:
-            store = Store(env, BarStore(env))
+            store = open_store(env)
             executor = _executor(config, folder, store, book, config.workers.executor, None)
             runs = Runs(env, store.bars, book, config.probe.risk_profiles, executor)
 
@@ -179,7 +221,7 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
                 executor.start()
 
             try:
-                serve_http(Services(env, store.bars, book, runs, config.http), on_ready)
+                serve_http(Services(env, store.bars, store.ticks, book, runs, config.http), on_ready)
             finally:
                 for place in places:
                     place.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ class Kind(StrEnum):
 
 
 class DepthFlag(IntFlag):
-    """Of a depth row. SNAPSHOT: a level of a full book, which replaces all before. AFTER_GAP: events are lost before."""
+    """Of a depth row. SNAPSHOT: a level of a full book, which replaces what was. AFTER_GAP: events were lost before."""
 
     SNAPSHOT = 1
     AFTER_GAP = 2

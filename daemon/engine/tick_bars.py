@@ -6,9 +6,8 @@ ticks are cut into blocks, stopped and resumed. An interval without a tick has n
 Exactness. Prices are the float64 nearest to the venue's decimal text (integer / 10**decimals; times the inverse would
 miss it by a bit now and then). Sizes are summed as whole numbers of 10^-decimals and divided once: a volume is the
 float64 nearest to the exact sum while that, counted in the smallest unit met with, is below 2^53; beyond, it degrades
-to a rounded sum and never overflows. Sums run in row order for each length on its own, so that sizes which are floats
-to begin with give the same bits whatever other lengths are asked for. Decimals up to 22: powers of ten beyond are no
-exact floats.
+to a rounded sum and never overflows. Each length sums in row order on its own, so that sizes that come as floats give
+the same bits whatever other lengths are asked for. Decimals up to 22: no larger power of ten is an exact float.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 # Five rows of numbers by bar: open, high, low, close, total. Before `_Block.bars` in the units of a block.
 Values: TypeAlias = NDArray[np.float64]
 
-# The kernel adds each size to as many sums, asked for or not: a loop of fixed length is unrolled, which makes the
-# whole half as fast again as one over the lengths asked for.
-_SUMS: Final = len(Timeframe)
+# As many sums as there are timeframes, kept whether asked for or not: a loop of fixed length is unrolled, and the whole
+# half as fast again. A literal, because the kernel cache would not notice a timeframe more in another file.
+_SUMS: Final = 6
 # Beyond this the bucket of a day would start or end outside of 64 bits.
 _MAX_NS: Final = (1 << 63) - 1 - NS_PER_DAY
 
@@ -56,9 +55,8 @@ class OpenBar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def bars(self) -> Bars:
         """The bar as it stands, as bars of one row."""
-        prices = (self.open, self.high, self.low, self.close)
-        volume = self.total / _power(self.decimals)
-        return Bars(np.array([self.start_ns], dtype=np.int64), *(np.array([each]) for each in (*prices, volume)))
+        row = (self.open, self.high, self.low, self.close, self.total / _power(self.decimals))
+        return Bars(np.array([self.start_ns], dtype=np.int64), *np.array(row).reshape(5, 1))
 
 
 class TickBarsState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,11 +96,9 @@ class TickBars:
         if not rows.size:
             return {timeframe: _no_bars() for timeframe in self._timeframes}
         _check(rows, self.state.last_ns)
-        first_ns = int(rows.time_ns[0])
         before = self.state.bars
-        going_on = {key: bar for key, bar in before.items() if first_ns < bar.start_ns + key.ns}
-        finest = max((bar.decimals for bar in going_on.values()), default=0)
-        block = self._scratch.block(rows, extra=max(0, finest - (rows.size_decimals or 0)))
+        going_on = {key: bar for key, bar in before.items() if int(rows.time_ns[0]) < bar.start_ns + key.ns}
+        block = self._scratch.block(rows, max((bar.decimals for bar in going_on.values()), default=0))
         complete, still_open = {}, {}
         for timeframe, (start_ns, values) in zip(self._timeframes, self._cut(block, going_on), strict=True):
             carried = going_on.get(timeframe)
@@ -115,24 +111,19 @@ class TickBars:
         return complete
 
     def finish(self) -> dict[Timeframe, Bars]:
-        """Return the open bars as they stand: the last, perhaps partial one of each length, none before a tick.
-
-        The pass stays as it is, and may go on.
-        """
+        """Return the last, perhaps partial bar of each length, none before the first tick; the pass may go on."""
         bars = self.state.bars
         return {key: bars[key].bars if key in bars else _no_bars() for key in self._timeframes}
 
     def _cut(self, block: _Block, going_on: dict[Timeframe, OpenBar]) -> Iterator[tuple[Int64s, Values]]:
         """Start times and values of the bars in a block, by timeframe; the totals go on from the open bars."""
         totals = np.zeros(_SUMS)
-        for place, timeframe in enumerate(self._timeframes):
-            if timeframe in going_on:
-                totals[place] = block.total_of(going_on[timeframe])
+        totals[: self._widths_ns.size] = [block.total_of(going_on.get(timeframe)) for timeframe in self._timeframes]
         # Each length has room for as many bars as its intervals, or the ticks, could fill.
         span_ns = int(block.time_ns[-1]) - int(block.time_ns[0])
         room = [min(block.time_ns.size, span_ns // timeframe.ns + 2) for timeframe in self._timeframes]
         offsets = np.cumsum([0, *room[:-1]], dtype=np.int64)
-        start_ns = self._scratch.integers("start_ns", sum(room))
+        start_ns = self._scratch.floats("start_ns", sum(room)).view(np.int64)
         values = self._scratch.floats("values", 5, sum(room))
         ends = _cut_by_time(block.time_ns, block.price, block.size, self._widths_ns, totals, offsets, start_ns, values)
         for start, end in zip(offsets, ends, strict=True):
@@ -208,52 +199,43 @@ class ThresholdBars:
         threshold: base or quote units, taken as the decimal it prints as, so that 0.3 is reached by three tenths.
         ValueError for one that is not positive and finite, or if the state is of another one.
         """
-        self._scratch = _Scratch()
-        self.state = state or ThresholdBarsState(measure, threshold)
+        threshold = float(threshold)
         if not 0 < threshold < inf:
             raise ValueError(f"a threshold of {threshold} would never or always be reached")
+        self._scratch = _Scratch()
+        self.state = state or ThresholdBarsState(measure, threshold)
         if (self.state.measure, self.state.threshold) != (measure, threshold):
             raise ValueError(f"the state is of another threshold: {self.state.measure} {self.state.threshold}")
 
     def feed(self, rows: Ticks) -> MeasuredBars:
         """Take the next ticks; return the bars that they close. rows and errors: as of `TickBars.feed`."""
         if not rows.size:
-            return _no_measured_bars()
+            return _measured(_no_bars(), np.empty(0, dtype=np.int64))
         _check(rows, self.state.last_ns)
         state, carried = self.state, self.state.bar
-        block, decimals = self._block(rows)
-        limit = float(Decimal(repr(state.threshold)).scaleb(decimals))
-        sums = (state.measured * _power(decimals - state.measured_decimals), block.total_of(carried))
-        times, values = self._scratch.integers("times", 2, rows.size), self._scratch.floats("values", 5, rows.size)
+        block = self._scratch.block(rows, carried.decimals if carried else 0)
         is_notional = state.measure is Measure.NOTIONAL
-        made, measured = _cut_by_measure(
-            block.time_ns, block.price, block.size, is_notional, limit, *sums, times, values
-        )
+        own_decimals = block.size_decimals + block.price_decimals * is_notional
+        decimals = max(own_decimals, state.measured_decimals)
+        units = (_power(decimals - own_decimals), float(Decimal(repr(state.threshold)).scaleb(decimals)))
+        held = (state.measured * _power(decimals - state.measured_decimals), block.total_of(carried))
+        times = self._scratch.floats("times", 2, rows.size).view(np.int64)
+        values = self._scratch.floats("values", 5, rows.size)
+        made, measured = _cut_by_measure(*block[:3], is_notional, *units, *held, times, values)
         bars = block.bars(times[0, :made], values[:, :made], carried)
-        all_closed = measured >= limit
-        if all_closed:
-            bar, measured, decimals = None, 0.0, 0
-        else:
+        is_open = measured < units[1]
+        self.state = ThresholdBarsState(state.measure, state.threshold, int(block.time_ns[-1]))
+        if is_open:
             bar = block.open_bar(bars, float(values[4, made - 1]), carried)
-            measured, decimals = block.lowered(measured, decimals, bars, carried)
-        self.state = ThresholdBarsState(state.measure, state.threshold, int(block.time_ns[-1]), bar, measured, decimals)
-        end_ns = times[1, :made].copy()
-        return MeasuredBars(bars.start_ns, end_ns, *bars[1:]).rows(0, made if all_closed else made - 1)
+            surplus = 0 if carried and made == 1 else decimals - own_decimals + block.extra
+            left = {"bar": bar, "measured": measured / _power(surplus), "measured_decimals": decimals - surplus}
+            self.state = msgspec.structs.replace(self.state, **left)
+        return _measured(bars, times[1, :made].copy()).rows(0, made - is_open)
 
     def finish(self) -> MeasuredBars:
         """Return the open bar as it stands, none where the last tick closed one; the pass may go on."""
-        if self.state.bar is None:
-            return _no_measured_bars()
-        bars = self.state.bar.bars
-        return MeasuredBars(bars.start_ns, np.array([self.state.last_ns], dtype=np.int64), *bars[1:])
-
-    def _block(self, rows: Ticks) -> tuple[_Block, int]:
-        """Rows as the kernel takes them, and the decimals of their measure; the open bar has no more decimals."""
-        state = self.state
-        sizes = rows.size_decimals or 0
-        decimals = sizes + (rows.price_decimals or 0) if state.measure is Measure.NOTIONAL else sizes
-        extra = max(0, state.bar.decimals - sizes, state.measured_decimals - decimals) if state.bar else 0
-        return self._scratch.block(rows, extra), decimals + extra
+        bars = self.state.bar.bars if self.state.bar else _no_bars()
+        return _measured(bars, np.full(bars.size, self.state.last_ns or 0, dtype=np.int64))
 
 
 class _Block(NamedTuple):
@@ -275,10 +257,7 @@ class _Block(NamedTuple):
         return carried.total * _power(self.size_decimals - carried.decimals) if carried else 0.0
 
     def bars(self, start_ns: Int64s, values: Values, carried: OpenBar | None) -> Bars:
-        """Bars in float64 units from at least one in the block's own, the first joined to the open one there is.
-
-        Both in arrays of their own. Totals include the open bar's already.
-        """
+        """Bars from values in this block's units, the first joined to the open one, whose total it holds already."""
         units = np.array([[_power(self.price_decimals)]] * 4 + [[_power(self.size_decimals)]])
         bars = Bars(start_ns.copy(), *(values / units))
         if carried:
@@ -289,44 +268,37 @@ class _Block(NamedTuple):
 
     def open_bar(self, bars: Bars, total: float, carried: OpenBar | None) -> OpenBar:
         """Return the last bar as the one to carry on. total: its sizes at this block's decimals."""
-        total, decimals = self.lowered(total, self.size_decimals, bars, carried)
         opened, high, low, close = (float(column[-1]) for column in bars[1:5])
-        return OpenBar(int(bars.start_ns[-1]), opened, high, low, close, total, decimals)
-
-    def lowered(self, total: float, decimals: int, bars: Bars, carried: OpenBar | None) -> tuple[float, int]:
-        """Drop the extra decimals of the last bar's sum, with their number, where no older tick is in it.
-
-        Else one block with many decimals would leave all later bars with them, and with less room below 2^53.
-        """
-        if carried and bars.size == 1:
-            return total, decimals
-        return total / _power(self.extra), decimals - self.extra
+        # The extra decimals go where no older tick needs them: one block that has many would leave them to all later
+        # bars, with less room below 2^53.
+        extra = 0 if carried and bars.size == 1 else self.extra
+        decimals = self.size_decimals - extra
+        return OpenBar(int(bars.start_ns[-1]), opened, high, low, close, total / _power(extra), decimals)
 
 
 class _Scratch:
-    """Arrays that each block writes anew: fresh memory for every block would take half of the time."""
+    """Arrays that each block writes anew: fresh memory for each would take up to half of the time."""
 
     def __init__(self) -> None:
         self._held: dict[str, Float64s] = {}
 
     def floats(self, name: str, *shape: int) -> Float64s:
-        """Return the array of that name, with whatever is in it: float64, C-contiguous, writable."""
+        """Return the array of that name, with whatever is in it; C-contiguous and writable."""
         size = prod(shape)
         if name not in self._held or self._held[name].size < size:
             self._held[name] = np.empty(size)
         return self._held[name][:size].reshape(shape)
 
-    def integers(self, name: str, *shape: int) -> Int64s:
-        """Return the array of that name as int64."""
-        return self.floats(name, *shape).view(np.int64)
+    def block(self, rows: Ticks, decimals: int) -> _Block:
+        """Copy columns, whatever their layout, sizes at no less than these decimals.
 
-    def block(self, rows: Ticks, extra: int) -> _Block:
-        """Copy columns, whatever their layout. Integers become float64, so that each kernel is compiled just once."""
-        time_ns = self.integers("time_ns", rows.size)
+        Integers become float64, exact below 2^53: so each kernel is compiled just once.
+        """
+        time_ns = self.floats("time_ns", rows.size).view(np.int64)
         price, size = self.floats("price", rows.size), self.floats("size", rows.size)
         time_ns[:], price[:], size[:] = rows.time_ns, rows.column("price"), rows.column("size")
-        if extra:
-            size *= _power(extra)
+        extra = max(0, decimals - (rows.size_decimals or 0))
+        size *= _power(extra)
         return _Block(time_ns, price, size, rows.price_decimals or 0, (rows.size_decimals or 0) + extra, extra)
 
 
@@ -355,12 +327,11 @@ def _power(decimals: int) -> float:
 
 
 def _no_bars() -> Bars:
-    return Bars(np.empty(0, dtype=np.int64), *(np.empty(0) for _ in Bars._fields[1:]))
+    return Bars(np.empty(0, dtype=np.int64), *np.empty((5, 0)))
 
 
-def _no_measured_bars() -> MeasuredBars:
-    bars = _no_bars()
-    return MeasuredBars(bars.start_ns, np.empty(0, dtype=np.int64), *bars[1:])
+def _measured(bars: Bars, end_ns: Int64s) -> MeasuredBars:
+    return MeasuredBars(bars.start_ns, end_ns, *bars[1:])
 
 
 def _concatenate(parts: Sequence[Bars]) -> Bars:
@@ -430,6 +401,7 @@ def _cut_by_measure(
     price: Float64s,
     size: Float64s,
     is_notional: bool,  # noqa: FBT001 - kernels take scalars by place
+    unit: float,
     limit: float,
     measured: float,
     total: float,
@@ -439,6 +411,7 @@ def _cut_by_measure(
     """Cut ticks into bars that end with the tick that brings their measure to the limit.
 
     time_ns, price, size: (n,), n >= 1, finite. is_notional: measure price times size instead of size.
+    unit: what a measure of one is in the unit of limit and measured.
     measured, total: measure and sizes that the first bar holds already.
     out_times: (2, n) first and last time; out_values: (5, n) open, high, low, close, total.
     Returns how many bars there are, and the measure of the last: below the limit if it is still open.
@@ -455,7 +428,7 @@ def _cut_by_measure(
             high = max(high, price[i])
             low = min(low, price[i])
             total += size[i]
-            measured += size[i] * price[i] if is_notional else size[i]
+            measured += (size[i] * price[i] if is_notional else size[i]) * unit
             i += 1
             if measured >= limit:
                 break

@@ -27,7 +27,7 @@ def leave(folder: Path, table: BarTable) -> str:
     """Write a table's columns; returns the id. The file is readable by its user alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     identity = uuid.uuid4().hex
-    path = _path(folder, identity)
+    path = upload_path(folder, identity)
     try:
         with room_for(path), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(codec.encode_rows([*table.bars, table.lines]))
@@ -39,13 +39,20 @@ def leave(folder: Path, table: BarTable) -> str:
 
 def take(folder: Path, identity: str, notes: Sequence[str]) -> BarTable:
     """Read and remove what was left; InvalidRequest for an id that nothing was left under."""
-    path = _path(folder, identity) if _ID.fullmatch(identity) else None
-    if path is None or not path.is_file():
-        raise InvalidRequest(Code.INVALID_REQUEST, f"no upload `{identity[:40]}`", {"field": "upload"})
+    path = found(folder, identity)
     *columns, lines = codec.decode(path.read_bytes())
     path.unlink()
     return BarTable(Bars(*columns), lines, tuple(notes))
 
 
-def _path(folder: Path, identity: str) -> Path:
+def found(folder: Path, identity: str) -> Path:
+    """Return where something was left under an id; InvalidRequest where nothing was."""
+    path = upload_path(folder, identity) if _ID.fullmatch(identity) else None
+    if path is None or not path.is_file():
+        raise InvalidRequest(Code.INVALID_REQUEST, f"no upload `{identity[:40]}`", {"field": "upload"})
+    return path
+
+
+def upload_path(folder: Path, identity: str) -> Path:
+    """Return where the upload of an id lies."""
     return folder / f"{identity}.upload"

@@ -24,6 +24,7 @@ from daemon.store.tick_series import (
     compact_tail,
     entry_of,
     neighbourhood,
+    prefix_of,
     read_chunk,
     rewrite,
 )
@@ -64,9 +65,9 @@ class BulkWriter:
         self._pending: list[Ticks] = []
         self._pending_rows = 0
         self._encoders = ThreadPoolExecutor(min(_ENCODERS, os.cpu_count() or 1), "encode")
-        self._prefix: bytes = self._env.write(
-            lambda transaction: keys.series(instruments.register(transaction, instrument), KEY_STREAMS[stream], 0)
-        )
+        with self._env.read() as transaction:
+            # An instrument is registered with its first rows, not by an import that fails.
+            self._prefix = prefix_of(transaction, instrument, stream) or b""
         self.written = Written()
 
     def __enter__(self) -> Self:
@@ -91,8 +92,9 @@ class BulkWriter:
 
     def rehearse(self, rows: Ticks) -> None:
         """Compare rows with what is stored; Conflict TICKS_CONFLICT where an id has other values there."""
-        rows = in_order(rows)
-        for stretch, old in self._stretches(rows):
+        if not self._prefix:
+            return
+        for stretch, old in self._stretches(in_order(rows)):
             with self._env.read() as transaction:
                 stored = joined([read_chunk(transaction, key, self._stream) for key in old], self._stream)
             self._check(lay_over(stored, stretch), stretch)
@@ -100,6 +102,9 @@ class BulkWriter:
     # Internals.
 
     def _flush(self, *, is_last: bool) -> None:
+        if not self._prefix:
+            number = self._env.write(lambda transaction: instruments.register(transaction, self._instrument))
+            self._prefix = keys.series(number, KEY_STREAMS[self._stream], 0)
         rows = in_order(joined(self._pending, self._stream))
         self._pending, self._pending_rows = [], 0
         with self._env.read() as transaction:
@@ -221,7 +226,7 @@ class BulkWriter:
         raise Conflict(
             Code.TICKS_CONFLICT,
             f"{self._instrument.key} {self._stream}: {overlaid.replaced} rows have other values than those stored, "
-            f"first id {identity} at {int(row.time_ns[0])} ns; nothing of the file was stored. --replace takes the file's",
+            f"first id {identity} at {int(row.time_ns[0])} ns; nothing of it was stored. --replace takes the new ones",
             {"rows": overlaid.replaced, "id": identity, "time_ns": int(row.time_ns[0])},
         )
 

@@ -2,6 +2,8 @@
 
 chunks     instrument u32 | stream u8 | width u64 | first time i64, sign bit flipped
 series     instrument u32 | stream u8 | width u64
+tail       series | number u64
+ledger     series | "h" | start i64, sign bit flipped | id i64, or series | "s" | digest of the source's name
 results    run id 0x00 instrument key 0x00 timeframe 0x00 | batch u32 | kind u8 | part u32
 documents  kind 0x00 id
 """
@@ -15,6 +17,7 @@ from typing import Final
 _SIGN: Final = 1 << 63
 _SERIES: Final = struct.Struct(">IBQ")
 _TIME: Final = struct.Struct(">Q")
+SERIES_BYTES: Final = _SERIES.size
 _PART: Final = struct.Struct(">IBI")
 _SEPARATOR: Final = b"\0"
 

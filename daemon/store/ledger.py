@@ -17,6 +17,7 @@ import numpy as np
 from daemon.core.market import TsNs
 from daemon.core.ports import Hole, HoleReason, Verification
 from daemon.core.ticks import NO_ID, Stream
+from daemon.store import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +87,11 @@ def holes(transaction: Transaction, series_key: bytes) -> Iterator[LedgerHole]:
     """Walk a series' holes in order of time, open and repaired."""
     for _, value in transaction.scan(DATABASE, series_key + _HOLE):
         yield msgspec.msgpack.decode(value, type=LedgerHole)
+
+
+def series_keys(transaction: Transaction) -> list[bytes]:
+    """Return the series that the ledger has entries of, in order."""
+    return list(dict.fromkeys(key[: keys.SERIES_BYTES] for key, _ in transaction.scan(DATABASE, b"")))
 
 
 def put_hole(transaction: Transaction, series_key: bytes, hole: Hole, now_ns: TsNs) -> None:

@@ -12,14 +12,14 @@ import numpy as np
 
 from daemon.core.market import TsNs
 from daemon.core.ticks import NO_ID, Stream, Ticks
-from daemon.store import codec, keys, tail
+from daemon.store import codec, instruments, keys, tail
 from daemon.store.overlay import lay_over
-from daemon.store.tick_chunks import STREAMS, cut, decode, encode, joined
+from daemon.store.tick_chunks import KEY_STREAMS, STREAMS, cut, decode, encode, joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.core.market import Int64s
+    from daemon.core.market import Instrument, Int64s
     from daemon.store.env import Transaction
 
 EARLIEST = -(1 << 63)
@@ -44,6 +44,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
         """Time of the last row, chunks and tail."""
         ends = [end for end, count in ((self.last_ns, self.rows), (self.tail_last_ns, self.tail_rows)) if count]
         return max(ends, default=EARLIEST)
+
+
+def prefix_of(transaction: Transaction, instrument: Instrument, stream: Stream) -> bytes | None:
+    """Return the prefix of an instrument's stream, None for an instrument that is not known."""
+    number = instruments.number(transaction, instrument)
+    return None if number is None else keys.series(number, KEY_STREAMS[stream], 0)
 
 
 def entry_of(transaction: Transaction, prefix: bytes) -> Entry:

@@ -25,6 +25,7 @@ from daemon.store.tick_series import (
     compact_tail,
     entry_of,
     neighbourhood,
+    prefix_of,
     put_entry,
     stored_between,
 )
@@ -109,7 +110,7 @@ class TickStore:
         stop = stop_ns if stop_ns is not None else None
         while stop is None or position < stop:
             with self.env.read() as transaction:
-                prefix = _prefix(transaction, instrument, stream)
+                prefix = prefix_of(transaction, instrument, stream)
                 if prefix is None:
                     return
                 parts, following = _window(transaction, prefix, stream, position, columns, buffers)
@@ -133,7 +134,7 @@ class TickStore:
         """Count the rows of [start_ns, stop_ns); chunks that lie inside are not decoded but for their times."""
         if start_ns is None and stop_ns is None:
             with self.env.read() as transaction:
-                prefix = _prefix(transaction, instrument, stream)
+                prefix = prefix_of(transaction, instrument, stream)
                 entry = Entry() if prefix is None else entry_of(transaction, prefix)
             return entry.rows + entry.tail_rows
         buffers = Buffers()
@@ -214,11 +215,6 @@ def _series(
         stored_bytes=entry.stored_bytes + entry.tail_bytes,
         open_holes=sum(not each.repaired_at_ns for each in ledger.holes(transaction, key)),
     )
-
-
-def _prefix(transaction: Transaction, instrument: Instrument, stream: Stream) -> bytes | None:
-    number = instruments.number(transaction, instrument)
-    return None if number is None else keys.series(number, KEY_STREAMS[stream], 0)
 
 
 def _window(

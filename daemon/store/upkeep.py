@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -10,9 +11,9 @@ import numpy as np
 from msgspec import Meta
 
 from daemon.core.market import NS_PER_DAY, Instrument, TsNs
-from daemon.store import codec, instruments, keys, ledger
-from daemon.store.tick_chunks import KEY_STREAMS, cut, encode, joined
-from daemon.store.tick_series import EARLIEST, chunk_keys, compact_tail, entry_of, read_chunk, rewrite
+from daemon.store import codec, keys, ledger
+from daemon.store.tick_chunks import cut, encode, joined
+from daemon.store.tick_series import EARLIEST, chunk_keys, compact_tail, entry_of, prefix_of, read_chunk, rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +115,7 @@ def _oldest(store: TickStore) -> Iterator[tuple[TsNs, Instrument, Stream, int]]:
         prefix = _prefix(store, series.instrument, series.stream) or b""
         with store.env.read() as transaction:
             sizes = [(keys.chunk_time(key), len(value)) for key, value in transaction.scan("chunks", prefix)]
-        for (_, size), (following_ns, _) in zip(sizes, sizes[1:], strict=False):
+        for (_, size), (following_ns, _) in itertools.pairwise(sizes):
             yield following_ns, series.instrument, series.stream, size
 
 
@@ -172,5 +173,4 @@ def _shape(store: TickStore, prefix: bytes) -> tuple[int, int]:
 
 def _prefix(store: TickStore, instrument: Instrument, stream: Stream) -> bytes | None:
     with store.env.read() as transaction:
-        number = instruments.number(transaction, instrument)
-    return None if number is None else keys.series(number, KEY_STREAMS[stream], 0)
+        return prefix_of(transaction, instrument, stream)

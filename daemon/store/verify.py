@@ -13,7 +13,7 @@ import numpy as np
 from daemon.core.errors import AtlasError
 from daemon.core.ticks import NO_ID
 from daemon.store import codec, instruments, keys, ledger, tail
-from daemon.store.bars import Series
+from daemon.store.bars import series_at
 from daemon.store.tick_chunks import STREAMS, decode
 from daemon.store.tick_series import Entry
 
@@ -42,10 +42,10 @@ def verify(env: Environment) -> Iterator[Verified]:
         known = instruments.numbered(transaction)
         prefixes = [key for key, _ in transaction.scan("series", b"")]
     for prefix in prefixes:
-        number, stream, width_ns = keys.instrument_of(prefix)
+        number, stream, _ = keys.instrument_of(prefix)
         instrument = known[number]
         if stream == keys.Stream.BARS:
-            yield _verify_bars(env, instrument, prefix, width_ns)
+            yield _verify_bars(env, instrument, prefix)
         else:
             yield _Check(env, prefix, STREAMS[keys.Stream(stream)]).run(instrument)
 
@@ -136,14 +136,12 @@ class _Check:
             self._problems.append(f"{len(unknown)} holes are not in the ledger, first between ids {after} and {before}")
 
 
-def _verify_bars(env: Environment, instrument: Instrument, prefix: bytes, width_ns: int) -> Verified:
-    from daemon.store.bars import series_at
-
+def _verify_bars(env: Environment, instrument: Instrument, prefix: bytes) -> Verified:
     problems: list[str] = []
     rows = chunks = size = 0
     end_ns: TsNs | None = None
     with env.read() as transaction:
-        series: Series = series_at(transaction, instrument, prefix)
+        series = series_at(transaction, instrument, prefix)
         for key, value in transaction.scan("chunks", prefix):
             chunks, size = chunks + 1, size + len(value)
             try:

@@ -11,7 +11,7 @@ from adapters.shared.decimals import VECTOR_ROWS, nearest, scaled
 from daemon.core.errors import Code, SourceDataInvalid
 
 PLAIN = st.decimals(
-    min_value=Decimal("-999999999"), max_value=Decimal(999999999), allow_nan=False, allow_infinity=False, places=8
+    min_value=Decimal(-999999999), max_value=Decimal(999999999), allow_nan=False, allow_infinity=False, places=8
 ).map(lambda number: format(number, "f"))
 
 

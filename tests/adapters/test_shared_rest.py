@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from adapters.shared.backoff import Backoff, RateLimit, Waits, retry_after_s
+from adapters.shared.backoff import Backoff, Gate, RateLimit, Waits, retry_after_s
 from adapters.shared.rest import Refused, Rest
 from daemon.core.errors import Code, NotFound, RateLimited, SourceUnavailable
 
@@ -36,7 +36,7 @@ class Clock:
 
     @property
     def waits(self):
-        return Waits(lambda: self.now, lambda: NOW_S + self.now, self.sleep, Random(7))
+        return Waits(lambda: self.now, lambda: NOW_S + self.now, self.sleep, Random(7))  # noqa: S311 - jitter
 
 
 class Venue:
@@ -253,7 +253,14 @@ async def test_a_key_is_sent_but_never_told(venue, answer):
 
 async def test_requests_leave_no_faster_than_the_limit(venue, clock):
     rest = venue.rest(says(), limit=RateLimit(burst=4, per_s=2))
-    await asyncio.gather(*(rest.get("/x", weight=2) for _ in range(5)))
+    for _ in range(5):
+        await rest.get("/x", weight=2)
+    assert clock.slept == [1.0, 1.0, 1.0]
+
+
+async def test_requests_at_once_queue_up_behind_each_other(clock):
+    gate = Gate(RateLimit(burst=4, per_s=2), clock.waits._replace(now_s=lambda: 0.0))
+    await asyncio.gather(*(gate.enter(2) for _ in range(5)))
     assert clock.slept == [1.0, 2.0, 3.0]
 
 
@@ -281,7 +288,7 @@ async def test_a_budget_that_is_nearly_used_up_holds_the_next_request(venue, clo
     assert clock.slept == [30.0]
 
 
-def ranged(body=FILE, most=None, ignore_range=False):
+def ranged(body=FILE, *, most=None, ignore_range=False):
     """A server of files: `most` bytes of an answer, then it hangs up."""
 
     async def answer(request):
@@ -354,7 +361,7 @@ async def test_a_file_that_the_venue_lacks_is_not_found(venue, tmp_path):
 
 @pytest.mark.parametrize("attempt", [0, 3, 5_000])
 def test_back_off_draws_between_nothing_and_its_bound(attempt):
-    backoff, random = Backoff(first_s=0.5, cap_s=60.0), Random(1)
+    backoff, random = Backoff(first_s=0.5, cap_s=60.0), Random(1)  # noqa: S311 - jitter
     drawn = [backoff.delay_s(attempt, random) for _ in range(500)]
     bound = min(60.0, 0.5 * 2 ** min(attempt, 20))
     assert 0 <= min(drawn) < 0.1 * bound

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from daemon.app.cli.options import ConfigFile, DataDir, Format, Listing
+from daemon.app.cli import importing as ticks
+from daemon.app.cli import stored as look
+from daemon.app.cli.options import ConfigFile, DataDir
 
 importing = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 stored = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -61,25 +63,5 @@ def import_bars(
     )
 
 
-@stored.command("symbols")
-def symbols(form: Listing = Format.TABLE, data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """List stored series: symbol, timeframe, rows, first and last bar, compressed bytes."""
-    from daemon.api.protocol import iso
-    from daemon.app import wiring
-    from daemon.app.cli.output import emit
-    from daemon.app.config import load
-
-    settings = load(config)
-    with wiring.reader(settings, settings.data_dir(data_dir)) as store:
-        series = store.bars.series()
-    emit(
-        {
-            "symbol": [each.instrument.key for each in series],
-            "timeframe": [str(each.timeframe) for each in series],
-            "rows": [each.rows for each in series],
-            "first": [iso(each.first_ns) for each in series],
-            "last": [iso(each.last_ns) for each in series],
-            "bytes": [each.stored_bytes for each in series],
-        },
-        form,
-    )
+ticks.register(importing)
+look.register(stored)

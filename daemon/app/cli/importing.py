@@ -1,0 +1,198 @@
+"""`atlasd import trades`, `quotes`, `depth`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from daemon.app.cli.options import ConfigFile, DataDir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daemon.app.importing import Outcome
+
+
+class FileSource(StrEnum):
+    """Where files of ticks come from."""
+
+    BINANCE_ARCHIVE = "binance-archive"
+    BINANCE_STREAM = "binance-stream"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+Files = Annotated[list[Path], typer.Argument(help="Files, folders or patterns.", show_default=False)]
+Source = Annotated[
+    FileSource | None,
+    typer.Option(help="What kind of files they are; told by their names without it.", show_default=False),
+]
+Symbol = Annotated[
+    str | None,
+    typer.Option(help="What the rows are of, such as BTCUSDT or BTCUSDT-PERP; archives say so themselves."),
+]
+Venue = Annotated[str | None, typer.Option(help="Part of the instrument's key; binance or local by default.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Overwrite stored rows that differ.")]
+
+
+def register(importing: typer.Typer) -> None:
+    """Add this module's commands."""
+    importing.command("trades")(import_trades)
+    importing.command("quotes")(import_quotes)
+    importing.command("depth")(import_depth)
+
+
+def import_trades(
+    files: Files,
+    source: Source = None,
+    symbol: Symbol = None,
+    venue: Venue = None,
+    replace: Replace = False,  # noqa: FBT002 - typer's flags
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Store trades: of archives, captures, CSV or Parquet. Files that were imported before are skipped."""
+    _import("trades", files, source, symbol, venue, replace, data_dir, config)
+
+
+def import_quotes(
+    files: Files,
+    source: Source = None,
+    symbol: Symbol = None,
+    venue: Venue = None,
+    replace: Replace = False,  # noqa: FBT002
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Store quotes: best bid and ask, of captures, CSV or Parquet."""
+    _import("quotes", files, source, symbol, venue, replace, data_dir, config)
+
+
+def import_depth(
+    files: Files,
+    source: Source = None,
+    symbol: Symbol = None,
+    venue: Venue = None,
+    replace: Replace = False,  # noqa: FBT002
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Store the book: snapshots and changes of its levels, of captures, CSV or Parquet."""
+    _import("depth", files, source, symbol, venue, replace, data_dir, config)
+
+
+def _import(
+    stream: str,
+    files: list[Path],
+    source: FileSource | None,
+    symbol: str | None,
+    venue: str | None,
+    replace: bool,  # noqa: FBT001 - passed on from typer's flag
+    data_dir: Path | None,
+    config: Path | None,
+) -> None:
+    from daemon.app import wiring
+    from daemon.app.config import load
+    from daemon.app.importing import Wanted, files_of, import_files
+    from daemon.core.ticks import Stream
+
+    settings = load(config)
+    paths = files_of(files)
+    wanted = Wanted(Stream(stream), symbol, venue, source, replace)
+    with wiring.writer(settings, settings.data_dir(data_dir), "import") as writer, progress_bar(len(paths)) as progress:
+        outcomes = [_told(outcome, len(paths)) for outcome in import_files(writer, paths, wanted, progress)]
+    if len(paths) > 1:
+        _sum_up(outcomes)
+    if not all(outcome.succeeded for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+class progress_bar:  # noqa: N801 - a context, used like a function
+    """Show how far an import is, on a terminal's stderr; told the file and how many more rows of it were read."""
+
+    def __init__(self, files: int) -> None:
+        self._files = files
+        self._rows = 0
+        self._seen: set[Path] = set()
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[Path, int], None]:
+        import sys
+
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[rows]:,} rows"),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=self._files, rows=0)
+            self._bar.start()
+        return self._advance
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _advance(self, path: Path, rows: int) -> None:
+        self._rows += rows
+        self._seen.add(path)
+        if self._bar is not None:
+            self._bar.update(self._task, description=path.name, completed=len(self._seen) - 1, rows=self._rows)
+
+
+class _Told:
+    """An outcome that has been printed, for the sum at the end."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        from daemon.app.importing import KeptOut
+
+        self.succeeded = not isinstance(outcome, KeptOut)
+        self.rows = getattr(outcome, "rows", 0)
+        self.added = getattr(outcome, "added", 0)
+        self.repeated = getattr(outcome, "repeated", 0)
+        self.replaced = getattr(outcome, "replaced", 0)
+
+
+def _told(outcome: Outcome, files: int) -> _Told:
+    """Print what became of a file."""
+    from daemon.api.protocol import iso
+    from daemon.app.importing import KeptOut, Unchanged
+
+    if isinstance(outcome, KeptOut):
+        typer.echo(f"error: {outcome.error.message} [{outcome.error.code}]", err=True)
+    elif isinstance(outcome, Unchanged):
+        typer.echo(f"{outcome.name}: imported before")
+    else:
+        for note in outcome.notes:
+            typer.echo(f"note: {outcome.source}: {note}", err=True)
+        parts = [f"{outcome.added:,} added"]
+        counts = ((outcome.repeated, "stored already"), (outcome.replaced, "replaced"))
+        parts += [f"{count:,} {word}" for count, word in counts if count]
+        if outcome.open_holes:
+            parts.append(f"{outcome.open_holes} known holes (`atlasd data gaps`)")
+        head = f"{outcome.source}: " if files > 1 else ""
+        typer.echo(
+            f"{head}{outcome.instrument} {outcome.stream}: {outcome.rows:,} rows from {iso(outcome.first_ns)} to "
+            f"{iso(outcome.last_ns)}: {', '.join(parts)}"
+        )
+    return _Told(outcome)
+
+
+def _sum_up(outcomes: list[_Told]) -> None:
+    rows, added, repeated, replaced = (
+        sum(getattr(outcome, name) for outcome in outcomes) for name in ("rows", "added", "repeated", "replaced")
+    )
+    kept_out = sum(not outcome.succeeded for outcome in outcomes)
+    typer.echo(
+        f"{len(outcomes)} files, {rows:,} rows: {added:,} added, {repeated:,} stored already, {replaced:,} replaced; "
+        f"{kept_out} files kept out"
+    )

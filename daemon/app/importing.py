@@ -1,0 +1,169 @@
+"""Files into the store, one after another: the next is read while the one before is stored.
+
+What is wrong with one file does not stop the others: it is kept out, said, and written into the ledger.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from adapters import registry
+from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, NotFound, SourceDataInvalid
+from daemon.core.market import Instrument, TsNs
+from daemon.core.ports import Hole, HoleReason
+from daemon.core.ticks import Stream
+from daemon.ingest import ticks as ingest
+from daemon.ingest.ticks import TickReport, TickUpload
+from daemon.store.instruments import parse_instrument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from daemon.app.wiring import Writer
+    from daemon.core.ports import TickFile
+
+_SUFFIXES: Final = (".zip", ".csv", ".gz", ".parquet", ".pq")
+_MAGIC: Final = frozenset("*?[")
+
+
+class Unchanged(NamedTuple):
+    """A file whose very bytes were taken in before."""
+
+    name: str
+
+
+class KeptOut(NamedTuple):
+    """A file that is not stored, and why."""
+
+    name: str
+    error: AtlasError
+
+
+Outcome: TypeAlias = TickReport | Unchanged | KeptOut
+
+
+class Wanted(NamedTuple):
+    """What to import. symbol, venue: None to take what the files say. source: None to tell by the names."""
+
+    stream: Stream
+    symbol: str | None
+    venue: str | None
+    source: str | None
+    replace: bool
+
+
+def files_of(arguments: Sequence[Path]) -> list[Path]:
+    """Expand folders and patterns to files, in order; NotFound SOURCE_NOT_FOUND where nothing matches."""
+    found: list[Path] = []
+    for argument in arguments:
+        if argument.is_dir():
+            inside = sorted(path for path in argument.rglob("*") if path.name.lower().endswith(_SUFFIXES))
+        elif _MAGIC & set(argument.name) and not argument.exists():
+            inside = sorted(argument.parent.glob(argument.name))
+        else:
+            inside = [argument]
+        if not inside:
+            raise NotFound(Code.SOURCE_NOT_FOUND, f"{argument}: no files to import there", {"file": str(argument)})
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def import_files(
+    writer: Writer, paths: Sequence[Path], wanted: Wanted, progress: Callable[[Path, int], None]
+) -> Iterator[Outcome]:
+    """Import files of ticks one after another.
+
+    progress: told the file and how many more rows of it were read. Errors of a file are outcomes; those of the store,
+    or of how the command was written, are raised.
+    """
+    with ThreadPoolExecutor(1, "read") as reading:
+        waiting = None
+        for path in [*paths, None]:
+            following = None if path is None else reading.submit(_read, writer, path, wanted, progress)
+            if waiting is not None:
+                yield _stored(writer, waiting.result())
+            waiting = following
+
+
+def _read(
+    writer: Writer, path: Path, wanted: Wanted, progress: Callable[[Path, int], None]
+) -> TickUpload | Unchanged | KeptOut:
+    try:
+        file = registry.open_tick_file(wanted.source or registry.source_of(path), path, wanted.stream)
+        instrument = _instrument(file, wanted, path)
+        stream: Stream = getattr(file, "stream", wanted.stream)
+        if not wanted.replace and ingest.is_stored(writer.ticks, instrument, stream, file.name, file.sha256):
+            return Unchanged(file.name)
+    except (SourceDataInvalid, NotFound) as error:
+        return KeptOut(path.name, error)
+    try:
+        return ingest.spool(
+            writer.spool_folder,
+            instrument,
+            file,
+            lambda rows: progress(path, rows),
+            span=_span(file),
+            replace=wanted.replace,
+            stream=stream,
+        )
+    except SourceDataInvalid as error:
+        _quarantine(writer, instrument, stream, file)
+        return KeptOut(path.name, error)
+
+
+def _stored(writer: Writer, read: TickUpload | Unchanged | KeptOut) -> Outcome:
+    if not isinstance(read, TickUpload):
+        return read
+    try:
+        return writer.import_ticks(read)
+    except Conflict as error:
+        return KeptOut(read.source, error)
+
+
+def _quarantine(writer: Writer, instrument: Instrument, stream: Stream, file: TickFile) -> None:
+    """Record that the stretch a file should have filled is a hole."""
+    span = _span(file)
+    if span is not None:
+        hole = Hole(*span, HoleReason.QUARANTINED)
+        writer.import_ticks(
+            TickUpload(venue=instrument.venue, symbol=instrument.symbol, stream=stream, source=file.name, holes=[hole])
+        )
+
+
+def _span(file: TickFile) -> tuple[TsNs, TsNs] | None:
+    start, stop = getattr(file, "start_ns", None), getattr(file, "stop_ns", None)
+    return None if start is None or stop is None else (start, stop)
+
+
+def _instrument(file: TickFile, wanted: Wanted, path: Path) -> Instrument:
+    """Name the instrument; an archive file must hold the one that was asked for."""
+    source = wanted.source or registry.source_of(path)
+    venue = wanted.venue or registry.venue_of(source)
+    told = _told(file) if source == registry.BINANCE_ARCHIVE else None
+    if wanted.symbol is None:
+        if told is None:
+            raise InvalidRequest(Code.INVALID_SYMBOL, f"{path.name} does not say what it is of: give --symbol")
+        return parse_instrument(told, venue)
+    instrument = parse_instrument(wanted.symbol, venue)
+    if told is not None and instrument.venue == "binance" and _plain(instrument.symbol) != _plain(told):
+        raise InvalidRequest(
+            Code.INVALID_SYMBOL,
+            f"{path.name} holds {told}, not {instrument.symbol}: import it with --symbol {told} "
+            "(-PERP is for perpetual futures), or under a venue of your own (--venue)",
+            {"file": path.name, "symbol": told},
+        )
+    return instrument
+
+
+def _told(file: TickFile) -> str | None:
+    from adapters.binance.symbols import our_symbol
+
+    market, symbol = getattr(file, "market", None), getattr(file, "symbol", None)
+    return None if market is None or symbol is None else our_symbol(market, symbol)
+
+
+def _plain(symbol: str) -> str:
+    perpetual = "-PERP" if symbol.endswith("-PERP") else ""
+    return symbol.removesuffix("-PERP").replace("/", "").replace("-", "") + perpetual

@@ -1,0 +1,211 @@
+"""Ticks from files and venues into the store: read whole and checked first, then laid over what is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from daemon.core.errors import Conflict
+from daemon.core.market import Instrument, TsNs
+from daemon.core.ports import Hole, HoleReason, Verification
+from daemon.core.ticks import Stream
+from daemon.ingest import spools
+from daemon.ingest.spools import Spool
+from daemon.ingest.uploads import found
+from daemon.store import instruments, keys, ledger
+from daemon.store.bulk import BulkWriter
+from daemon.store.tick_chunks import KEY_STREAMS
+from daemon.store.tick_series import entry_of, prefix_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from daemon.core.ports import TickFile
+    from daemon.core.ticks import Ticks
+    from daemon.store.env import Transaction
+    from daemon.store.ticks import TickStore
+
+# Holes that a file for just their stretch closes.
+_CLOSED_BY_FILES: Final = (HoleReason.MISSING_FILE, HoleReason.QUARANTINED)
+
+
+class TickUpload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Rows that lie in a spool, and what is known of their source.
+
+    upload: the spool's id, empty where there are no rows and only holes to record. span: the stretch [start, stop) that
+    the source covers, where it says so. replace: rows that differ from stored ones take their place.
+    """
+
+    venue: str
+    symbol: str
+    stream: Stream
+    source: str
+    upload: str = ""
+    sha256: str = ""
+    verification: Verification = Verification.UNVERIFIED
+    rows: int = 0
+    first_ns: TsNs = 0
+    last_ns: TsNs = 0
+    span: tuple[TsNs, TsNs] | None = None
+    holes: list[Hole] = []
+    notes: list[str] = []
+    replace: bool = False
+
+
+class TickReport(msgspec.Struct, frozen=True):
+    """What became of a source's rows. open_holes: of the whole series, afterwards."""
+
+    instrument: str
+    stream: Stream
+    source: str
+    rows: int
+    added: int
+    repeated: int
+    replaced: int
+    first_ns: TsNs
+    last_ns: TsNs
+    open_holes: int
+    notes: list[str]
+
+
+def spool(
+    folder: Path,
+    instrument: Instrument,
+    file: TickFile,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    span: tuple[TsNs, TsNs] | None = None,
+    replace: bool = False,
+    stream: Stream,
+) -> TickUpload:
+    """Read a file whole into a spool; what its reader refuses leaves nothing behind.
+
+    progress: told the rows of each block.
+    """
+    with Spool(folder) as written:
+        for rows in file.blocks():
+            written.add(rows)
+            progress(rows.size)
+    return upload_of(
+        written,
+        TickUpload(
+            venue=instrument.venue,
+            symbol=instrument.symbol,
+            stream=stream,
+            source=file.name,
+            sha256=file.sha256,
+            verification=file.verification,
+            span=span,
+            holes=file.holes,
+            notes=file.notes,
+            replace=replace,
+        ),
+    )
+
+
+def upload_of(written: Spool, described: TickUpload) -> TickUpload:
+    """Complete a description by what was written."""
+    return msgspec.structs.replace(
+        described,
+        upload=written.identity,
+        rows=written.rows,
+        first_ns=written.first_ns,
+        last_ns=written.last_ns,
+    )
+
+
+def is_stored(store: TickStore, instrument: Instrument, stream: Stream, name: str, sha256: str) -> bool:
+    """Tell whether these very bytes were taken in before."""
+    with store.env.read() as transaction:
+        prefix = prefix_of(transaction, instrument, stream)
+        known = None if prefix is None else ledger.source(transaction, prefix, name)
+    return known is not None and bool(sha256) and known.sha256 == sha256
+
+
+def store_upload(store: TickStore, folder: Path, upload: TickUpload) -> TickReport:
+    """Take a spool's rows into the store and record their source and holes; the spool is gone afterwards.
+
+    Conflict TICKS_CONFLICT where ids that are stored have other values, before anything is written; a file that its
+    venue published anew under the same name replaces them.
+    """
+    instrument = Instrument(upload.venue, upload.symbol)
+    path = found(folder, upload.upload) if upload.upload else None
+    try:
+        return _store(store, instrument, upload, path)
+    finally:
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+def _store(store: TickStore, instrument: Instrument, upload: TickUpload, path: Path | None) -> TickReport:
+    with store.env.read() as transaction:
+        prefix = prefix_of(transaction, instrument, upload.stream)
+        known = None if prefix is None else ledger.source(transaction, prefix, upload.source)
+        overlaps = prefix is not None and upload.first_ns <= entry_of(transaction, prefix).end_ns
+    notes = list(upload.notes)
+    is_rewritten = known is not None and bool(upload.sha256) and known.sha256 != upload.sha256
+    if is_rewritten and upload.verification is Verification.VERIFIED:
+        notes.append("the venue published this file anew: its rows replace those of the file before")
+    replace = upload.replace or (is_rewritten and upload.verification is Verification.VERIFIED)
+    with BulkWriter(store, instrument, upload.stream, replace=replace) as writer:
+        if path is not None:
+            if overlaps and not replace:
+                _rehearse(writer, spools.blocks(path, upload.stream), upload.source)
+            for rows in spools.blocks(path, upload.stream):
+                writer.add(rows)
+        written = writer.finish()
+    source = ledger.Source(
+        name=upload.source,
+        sha256=upload.sha256,
+        verification=upload.verification,
+        rows=upload.rows,
+        added=written.added,
+        repeated=written.repeated,
+        replaced=written.replaced,
+        first_ns=upload.first_ns,
+        last_ns=upload.last_ns,
+        stored_at_ns=store.now_ns(),
+        notes=notes,
+    )
+    open_holes = store.env.write(lambda transaction: _record(transaction, instrument, upload, source))
+    return TickReport(
+        instrument=instrument.key,
+        stream=upload.stream,
+        source=upload.source,
+        rows=upload.rows,
+        added=written.added,
+        repeated=written.repeated,
+        replaced=written.replaced,
+        first_ns=upload.first_ns,
+        last_ns=upload.last_ns,
+        open_holes=open_holes,
+        notes=notes,
+    )
+
+
+def _rehearse(writer: BulkWriter, blocks: Iterable[Ticks], source: str) -> None:
+    for rows in blocks:
+        try:
+            writer.rehearse(rows)
+        except Conflict as error:
+            raise Conflict(error.code, f"{source}: {error.message}", {"file": source} | (error.details or {})) from None
+
+
+def _record(transaction: Transaction, instrument: Instrument, upload: TickUpload, source: ledger.Source) -> int:
+    """Write the source and its holes into the ledger; returns how many holes of the series are open."""
+    number = instruments.register(transaction, instrument)
+    prefix = keys.series(number, KEY_STREAMS[upload.stream], 0)
+    if upload.rows:
+        ledger.put_source(transaction, prefix, source)
+    for hole in upload.holes:
+        ledger.put_hole(transaction, prefix, hole, source.stored_at_ns)
+    still_open = 0
+    for each in list(ledger.holes(transaction, prefix)):
+        is_covered = upload.rows and upload.span == (each.hole.start_ns, each.hole.stop_ns)
+        if each.hole.reason in _CLOSED_BY_FILES and is_covered and not each.repaired_at_ns:
+            ledger.close_hole(transaction, prefix, each.hole, source.stored_at_ns)
+        elif not each.repaired_at_ns:
+            still_open += 1
+    return still_open
