@@ -6,6 +6,7 @@ int64: no price passes through a float. Arrow does not tell what failed, so a se
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -181,23 +182,23 @@ class RowReader:
         except pa.ArrowInvalid as error:
             fields = self._layout.fields
             rules = {place: (field, _RULES[field]) for place, field in enumerate(fields) if field in _RULES}
-            fault = first_bad_line(block.numbered(), self._file, len(fields), rules)
+            fault = first_bad_line(block.numbered(), self._file, len(fields), rules, quoting=csv.QUOTE_NONE)
             why = f"not valid CSV ({shown(str(error), 200)}); fetch the file again"
             raise fault or refusal(Code.SOURCE_UNREADABLE, Place(self._file, block.first_line), why) from None
 
     def _read(self, block: TextBlock, kinds: dict[str, pa.DataType]) -> pa.Table:
         import pyarrow as pa
-        from pyarrow import csv
+        from pyarrow import csv as arrow_csv
 
         if b"x" in block.text or b"X" in block.text:
             raise pa.ArrowInvalid("a hexadecimal number")  # Arrow would take 0x10 for sixteen.
-        return csv.read_csv(
+        return arrow_csv.read_csv(
             pa.py_buffer(block.text),
             # One thread: files are read beside each other, and what inflates them is one thread, too.
-            csv.ReadOptions(column_names=self._layout.fields, use_threads=False, block_size=len(block.text) + 1),
+            arrow_csv.ReadOptions(column_names=self._layout.fields, use_threads=False, block_size=len(block.text) + 1),
             # A blank line counts as a row, so that rows keep the numbers of their lines; it fails to convert.
-            csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
-            csv.ConvertOptions(
+            arrow_csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
+            arrow_csv.ConvertOptions(
                 column_types=kinds,
                 include_columns=list(kinds),
                 null_values=[],

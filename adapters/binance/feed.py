@@ -12,22 +12,23 @@ import logging
 import time
 from contextlib import aclosing
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from adapters.binance.messages import decode
+from adapters.binance.config import Market
+from adapters.binance.messages import decode, joined
 from adapters.binance.sequence import DepthSequence
 from adapters.binance.subscriptions import connections, request, subscriptions
 from adapters.binance.symbols import our_symbol
 from adapters.shared.backoff import Backoff
 from adapters.shared.socket import Down, Frame, Socket, SocketSettings, Up
-from daemon.core.errors import RateLimited, SourceDataInvalid, SourceUnavailable
+from daemon.core.errors import SourceDataInvalid, SourceUnavailable
 from daemon.core.ports import FeedBars, FeedDown, FeedHole, FeedOdd, FeedTicks, FeedUp
-from daemon.core.ticks import Stream, Ticks, concatenate
+from daemon.core.ticks import Stream, Ticks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 
-    from adapters.binance.config import BinanceConfig, Market
+    from adapters.binance.config import BinanceConfig
     from adapters.binance.sequence import Passed
     from adapters.binance.subscriptions import Connection
     from adapters.shared.socket import SocketEvent
@@ -56,7 +57,7 @@ class FeedSettings(NamedTuple):
     depth_ms: int = 100
     streams_per_connection: int = 200
     snapshots_at_once: int = 2
-    socket: SocketSettings = SocketSettings(silence_s=30.0, max_age_s=23 * 3_600.0, sends_per_s=4.0)
+    socket: SocketSettings = SocketSettings(silence_s=60.0, max_age_s=23 * 3_600.0, sends_per_s=4.0)
     backoff: Backoff = Backoff()
 
 
@@ -90,12 +91,12 @@ class _Watch:
         self._patience_s: dict[str, float] = {}
 
     def begin(self, now_s: float) -> None:
-        """All are subscribed."""
+        """Note that all are subscribed."""
         self._last_s = dict.fromkeys(self._names, now_s)
         self._patience_s = dict.fromkeys(self._names, self._quiet_s)
 
     def spoke(self, names: set[str], now_s: float) -> None:
-        """These have just spoken."""
+        """Note that these have just spoken."""
         for name in names & self._last_s.keys():
             self._last_s[name] = now_s
             self._patience_s[name] = self._quiet_s
@@ -133,15 +134,15 @@ class BinanceFeed:
         clock: Callable[[], TsNs] = time.time_ns,
         random: Random | None = None,
     ) -> None:
-        self._market = market
+        self._market = Market(market)
         self._settings = settings
         self._snapshot = snapshot
         self._clock = clock
         self._random = random or Random()  # noqa: S311 - jitter, no secret
-        wanted = subscriptions(market, symbols, streams, timeframes, settings.depth_ms)
+        wanted = subscriptions(self._market, symbols, streams, timeframes, settings.depth_ms)
         self._watches = [
             _Watch(self._socket_to(each), each, settings.quiet_s)
-            for each in connections(config, market, wanted, settings.streams_per_connection)
+            for each in connections(config, self._market, wanted, settings.streams_per_connection)
         ]
         self._books = {each.symbol: DepthSequence() for each in wanted if each.stream is Stream.DEPTH}
         self._failures = dict.fromkeys(self._books, 0)  # of asking for a book, in a row
@@ -150,7 +151,9 @@ class BinanceFeed:
         self._requests = 0
         self._inbox: asyncio.Queue[_Heard | _Book | Exception] = asyncio.Queue(_WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_begun = False
         self._is_up = False
+        self._lost_ns: TsNs | None = None  # from when on rows are known to be missing, as FeedDown has said
 
     async def events(self) -> AsyncGenerator[FeedEvent]:
         """Yield what arrives; cancelling or closing the iteration closes the connections. To be iterated once.
@@ -158,6 +161,9 @@ class BinanceFeed:
         FeedUp: all connections are open. FeedDown: one was lost, with the time it was last heard. Raises what
         `snapshot` raises beside SourceUnavailable and SourceDataInvalid, such as NotFound for an unknown symbol.
         """
+        if self._is_begun:
+            raise RuntimeError("a feed is iterated once; make another")
+        self._is_begun = True
         for place in range(len(self._watches)):
             self._spawn(self._listen(place))
         try:
@@ -167,10 +173,11 @@ class BinanceFeed:
                 for event in self._silences():
                     yield event
         finally:
-            for task in tuple(self._tasks):
+            tasks = tuple(self._tasks)
+            for task in tasks:
                 task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            if tasks:
+                await asyncio.wait(tasks)
 
     async def _listen(self, place: int) -> None:
         async with aclosing(self._watches[place].socket.frames()) as heard:
@@ -214,15 +221,19 @@ class BinanceFeed:
         watch.begin(asyncio.get_running_loop().time())
         if not self._is_up and all(each.is_up for each in self._watches):
             self._is_up = True
+            self._lost_ns = None
             yield FeedUp(event.at_ns)
 
     def _went_down(self, place: int, event: Down) -> Iterator[FeedEvent]:
-        watch = self._watches[place]
-        watch.is_up = False
-        # While one connection is lost, the loss of another is no news: FeedUp waits for all.
-        if self._is_up or not watch.up:
-            self._is_up = False
-            yield FeedDown(event.at_ns, event.reason, event.planned)
+        self._watches[place].is_up = False
+        was_up, self._is_up = self._is_up, False
+        if event.planned:
+            if was_up:
+                yield FeedDown(event.at_ns, event.reason, planned=True)
+        elif self._lost_ns is None or event.at_ns < self._lost_ns:
+            # Of several losses until all are up again only one that reaches further back is news.
+            self._lost_ns = event.at_ns
+            yield FeedDown(event.at_ns, event.reason)
 
     def _read(self, frames: list[tuple[int, Frame]]) -> Iterator[FeedEvent]:
         if not frames:
@@ -243,13 +254,13 @@ class BinanceFeed:
             yield FeedOdd(odd.local_ns, odd.why, odd.message)
         for name, changes in batch.depth.items():
             symbol = self._ours(name)
-            if symbol in self._books:
+            if symbol in self._books:  # others were not asked for
                 yield from self._passed(symbol, self._books[symbol].events(changes))
 
     def _passed(self, symbol: str, passed: Passed) -> Iterator[FeedEvent]:
         for hole in passed.holes:
             yield FeedHole(symbol, Stream.DEPTH, hole)
-        for rows in _joined(passed.rows):
+        for rows in joined(passed.rows):
             yield FeedTicks(symbol, rows)
         if self._books[symbol].wants_snapshot and symbol not in self._asking:
             self._asking.add(symbol)
@@ -260,14 +271,15 @@ class BinanceFeed:
         failures = self._failures[symbol]
         if failures:
             await asyncio.sleep(self._settings.backoff.delay_s(failures - 1, self._random))
+        answer: Ticks | SourceUnavailable | SourceDataInvalid
         async with self._asking_gate:
             try:
-                answer: Any = await self._snapshot(symbol)
-            except RateLimited as error:
-                answer = error
-                await asyncio.sleep(float(str((error.details or {}).get("retry_after_s", 0))))
+                answer = await self._snapshot(symbol)
             except (SourceUnavailable, SourceDataInvalid) as error:
                 answer = error
+                asked_s = (error.details or {}).get("retry_after_s")
+                if isinstance(asked_s, int | float):
+                    await asyncio.sleep(asked_s)  # within the gate: the limit is that of all
         await self._inbox.put(_Book(symbol, answer))
 
     def _taken(self, book: _Book) -> Iterator[FeedEvent]:
@@ -276,7 +288,7 @@ class BinanceFeed:
         sequence = self._books[book.symbol]
         if isinstance(book.rows, Ticks):
             passed = sequence.snapshot(book.rows)
-            self._failures[book.symbol] = 0 if passed else self._failures[book.symbol] + 1
+            self._failures[book.symbol] = 0 if passed is not None else self._failures[book.symbol] + 1
         else:
             passed = None
             self._failures[book.symbol] += 1
@@ -324,13 +336,3 @@ class BinanceFeed:
 
     def _ours(self, name: str) -> str:
         return our_symbol(self._market, name)
-
-
-def _joined(parts: list[Ticks]) -> list[Ticks]:
-    """Join rows; where they do not fit 64 bits at common decimals they stay apart."""
-    if not parts:
-        return []
-    try:
-        return [concatenate(parts)]
-    except OverflowError:
-        return parts

@@ -19,7 +19,7 @@ from adapters.binance.parse import to_ns
 from adapters.shared.decimals import nearest, scaled
 from daemon.core.errors import SourceDataInvalid
 from daemon.core.market import Bars, Timeframe, TsNs
-from daemon.core.ticks import BUY, SELL, Stream, Ticks, ticks
+from daemon.core.ticks import BUY, SELL, Stream, Ticks, concatenate, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -150,7 +150,7 @@ class Batch(NamedTuple):
     """What a run of messages holds, by the venue's names of symbols.
 
     kept_out: trades that nobody could have made, such as those of the insurance fund. streams: names of the streams
-    that spoke. is_leaving: the venue has announced the end of the connection.
+    that spoke. leaving: places of the messages in which the venue announces the end of the connection.
     """
 
     ticks: list[tuple[str, Ticks]]
@@ -159,7 +159,7 @@ class Batch(NamedTuple):
     odd: list[Odd]
     kept_out: list[Odd]
     streams: set[str]
-    is_leaving: bool
+    leaving: list[int]
 
 
 class _Item(NamedTuple):
@@ -190,7 +190,7 @@ def decode(messages: Iterable[tuple[TsNs, str | bytes]], market: Market) -> Batc
     Trades and quotes come grouped by symbol and stream, each group in order of arrival; a group is split only where
     its numbers do not fit 64 bits at common decimals. Bars that are not complete are passed over.
     """
-    batch = Batch([], [], {}, [], [], set(), is_leaving=False)
+    batch = Batch([], [], {}, [], [], set(), [])
     groups: dict[tuple[str, str], list[_Item]] = {}
     for place, (local_ns, text) in enumerate(messages):
         try:
@@ -199,7 +199,7 @@ def decode(messages: Iterable[tuple[TsNs, str | bytes]], market: Market) -> Batc
             batch.odd.append(Odd(place, local_ns, str(error), _shown(text)))
             continue
         if leaving:
-            batch = batch._replace(is_leaving=True)
+            batch.leaving.append(place)
         elif kind == "trade" and message.X != _BETWEEN_TRADERS:
             why = f"a trade of kind {message.X} is kept out: it was not made between traders"
             batch.kept_out.append(Odd(place, local_ns, why, _shown(text)))
@@ -208,6 +208,16 @@ def decode(messages: Iterable[tuple[TsNs, str | bytes]], market: Market) -> Batc
     for (kind, symbol), items in groups.items():
         _collect(batch, kind, symbol, items, market)
     return batch
+
+
+def joined(parts: list[Ticks]) -> list[Ticks]:
+    """Join rows of one stream; where they do not fit 64 bits at common decimals they stay apart."""
+    if not parts:
+        return []
+    try:
+        return [concatenate(parts)]
+    except OverflowError:
+        return parts
 
 
 def _shown(text: str | bytes) -> str:

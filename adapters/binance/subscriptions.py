@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from adapters.binance.config import BinanceConfig
     from daemon.core.market import Timeframe
 
-_SUFFIXES: Final = {Stream.TRADES: "trade", Stream.AGG_TRADES: "aggTrade", Stream.QUOTES: "bookTicker"}
+_SUFFIXES: Final = {Stream.TRADES: ["trade"], Stream.AGG_TRADES: ["aggTrade"], Stream.QUOTES: ["bookTicker"]}
+_DEPTHS_OF_FUTURES: Final = {0: "depth@0ms", 100: "depth@100ms", 250: "depth", 500: "depth@500ms"}
+_DEPTHS: Final = {
+    Market.SPOT: {100: "depth@100ms", 1_000: "depth"},
+    Market.UM: _DEPTHS_OF_FUTURES,
+    Market.CM: _DEPTHS_OF_FUTURES,
+}
 _PUBLIC: Final = "/public"
 _MARKET: Final = "/market"
 _USD_ENTRIES: Final = {
@@ -56,8 +62,15 @@ def subscriptions(
 ) -> list[Subscription]:
     """Name the streams of our symbols. depth_ms: between changes of the book, as the market offers them.
 
-    Raises InvalidRequest for a symbol of another market, for BARS without timeframes, or where nothing is asked for.
+    Raises InvalidRequest for a symbol of another market, a depth_ms that it does not offer, or where nothing is asked
+    for: no symbols, no streams, bars without timeframes.
     """
+    if depth_ms not in _DEPTHS[market]:
+        offered = ", ".join(map(str, _DEPTHS[market]))
+        why = f"Binance's {market} market has no changes of the book every {depth_ms} ms; choose among {offered}"
+        raise InvalidRequest(Code.INVALID_REQUEST, why)
+    suffixes = _SUFFIXES | {Stream.DEPTH: [_DEPTHS[market][depth_ms]]}
+    suffixes[Stream.BARS] = [f"kline_{INTERVALS[timeframe]}" for timeframe in dict.fromkeys(timeframes)]
     made = []
     for symbol in dict.fromkeys(symbols):
         actual, name = venue_symbol(symbol)
@@ -66,7 +79,7 @@ def subscriptions(
             raise InvalidRequest(Code.INVALID_SYMBOL, why)
         for stream in dict.fromkeys(streams):
             entry = _USD_ENTRIES[stream] if market is Market.UM else ""
-            names = [f"{name.lower()}@{suffix}" for suffix in _suffixes(stream, timeframes, depth_ms)]
+            names = [f"{name.lower()}@{suffix}" for suffix in suffixes[stream]]
             made += [Subscription(each, entry, symbol, stream) for each in names]
     if not made:
         raise InvalidRequest(Code.INVALID_REQUEST, "a feed needs symbols and streams, and bars need timeframes")
@@ -93,11 +106,3 @@ def connections(
 def request(method: str, names: Sequence[str], number: int) -> str:
     """Word SUBSCRIBE or UNSUBSCRIBE; the answer carries the number."""
     return msgspec.json.encode({"method": method, "params": list(names), "id": number}).decode()
-
-
-def _suffixes(stream: Stream, timeframes: Sequence[Timeframe], depth_ms: int) -> list[str]:
-    if stream is Stream.DEPTH:
-        return [f"depth@{depth_ms}ms"]
-    if stream is Stream.BARS:
-        return [f"kline_{INTERVALS[timeframe]}" for timeframe in dict.fromkeys(timeframes)]
-    return [_SUFFIXES[stream]]

@@ -7,7 +7,7 @@ that it failed; the second, slow pass here splits the lines again and asks each 
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -87,15 +87,16 @@ def first_bad_line(
     width: int,
     rules: Mapping[int, tuple[str, CellRule]],
     delimiter: str = ",",
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL,
 ) -> SourceDataInvalid | None:
     """Find what is wrong in the first bad line; None where every line is fine by itself.
 
-    rules: field and rule by a cell's position.
+    rules: field and rule by a cell's position. quoting: csv.QUOTE_NONE where quotes are text like any other.
     """
     for number, line in lines:
         place = Place(file, number)
         try:
-            cells = next(csv.reader([line.decode()], delimiter=delimiter, strict=True), [])
+            cells = next(csv.reader([line.decode()], delimiter=delimiter, quoting=quoting, strict=True), [])
         except UnicodeDecodeError:
             return refusal(Code.SOURCE_UNREADABLE, place, "this is not UTF-8 text; fetch or write the file again")
         except csv.Error as error:

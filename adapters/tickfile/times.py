@@ -124,7 +124,7 @@ def _fits(text: str, epoch: Epoch) -> bool:
     whole = text.partition(".")[0].lstrip("+")
     if not whole.isdecimal() or len(whole) > _EPOCH_DECIMALS + 1:
         return False
-    scale = 10 ** (9 - epoch.digits)
+    scale = int(10 ** (9 - epoch.digits))
     return _EARLIEST_S * scale <= int(whole) < _LATEST_S * scale
 
 

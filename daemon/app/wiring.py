@@ -56,7 +56,8 @@ class Store(NamedTuple):
 
 def open_store(env: Environment) -> Store:
     """Give an environment its rooms."""
-    return Store(env, BarStore(env), TickStore(env))
+    bars = BarStore(env)
+    return Store(env, bars, bars.ticks)
 
 
 class Writer(Protocol):

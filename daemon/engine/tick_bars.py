@@ -217,16 +217,18 @@ class ThresholdBars:
         is_notional = state.measure is Measure.NOTIONAL
         own_decimals = block.size_decimals + block.price_decimals * is_notional
         decimals = max(own_decimals, state.measured_decimals)
-        units = (_power(decimals - own_decimals), float(Decimal(repr(state.threshold)).scaleb(decimals)))
+        unit = _power(decimals - own_decimals)
+        limit = float(Decimal(repr(state.threshold)).scaleb(decimals))
         held = (state.measured * _power(decimals - state.measured_decimals), block.total_of(carried))
         times = self._scratch.floats("times", 2, rows.size).view(np.int64)
         values = self._scratch.floats("values", 5, rows.size)
-        made, measured = _cut_by_measure(*block[:3], is_notional, *units, *held, times, values)
+        made, measured = _cut_by_measure(*block[:3], is_notional, unit, limit, *held, times, values)
         bars = block.bars(times[0, :made], values[:, :made], carried)
-        is_open = measured < units[1]
+        is_open = measured < limit
         self.state = ThresholdBarsState(state.measure, state.threshold, int(block.time_ns[-1]))
         if is_open:
             bar = block.open_bar(bars, float(values[4, made - 1]), carried)
+            # As in `open_bar`: decimals that no tick of the bar needs go.
             surplus = 0 if carried and made == 1 else decimals - own_decimals + block.extra
             left = {"bar": bar, "measured": measured / _power(surplus), "measured_decimals": decimals - surplus}
             self.state = msgspec.structs.replace(self.state, **left)
@@ -298,7 +300,8 @@ class _Scratch:
         price, size = self.floats("price", rows.size), self.floats("size", rows.size)
         time_ns[:], price[:], size[:] = rows.time_ns, rows.column("price"), rows.column("size")
         extra = max(0, decimals - (rows.size_decimals or 0))
-        size *= _power(extra)
+        if extra:
+            size *= _power(extra)
         return _Block(time_ns, price, size, rows.price_decimals or 0, (rows.size_decimals or 0) + extra, extra)
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from daemon.core.errors import Code, InvalidRequest, NotFound
 from daemon.core.market import NS_PER_DAY, NS_PER_SECOND, Instrument, Timeframe, TsNs
 from daemon.core.strategy import RiskProfile
+from daemon.core.ticks import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from daemon.research.strategies import RuleBook
-    from daemon.store.bars import BarStore
+    from daemon.store.bars import BarStore, Series
+    from daemon.store.ticks import TickSeries
 
 RUN_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,50}")
 T = TypeVar("T")
@@ -52,16 +54,23 @@ class ProbeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     run_id: str | None = None
 
 
+# What bars come from: stored bars, or a stream of trades.
+Source: TypeAlias = Timeframe | Stream
+
+# Streams that bars can be made from, the finest first.
+TRADE_STREAMS: Final = (Stream.TRADES, Stream.AGG_TRADES)
+
+
 class Target(NamedTuple):
     """One series to probe.
 
-    source: the stored timeframe its bars come from. rows: bars stored, before dates are cut and bars derived.
+    source: what its bars come from. bars: about how many there are, before dates are cut.
     """
 
     instrument: Instrument
     timeframe: Timeframe
-    source: Timeframe
-    rows: int
+    source: Source
+    bars: float
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -84,7 +93,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     def estimated_seconds(self, workers: int) -> int:
         """Say roughly how long it takes, at least 1."""
-        bars = sum(target.rows * target.source.ns / target.timeframe.ns for target in self.targets)
+        bars = sum(target.bars for target in self.targets)
         per_series = len(self.strategy_ids) * len(self.risk_profiles)
         return max(1, round(bars * per_series * _SECONDS_PER_BAR_AND_COMBINATION / workers))
 
@@ -98,7 +107,7 @@ class ProbeJob(msgspec.Struct, frozen=True):
     run_id: str
     instrument: Instrument
     timeframe: Timeframe
-    source: Timeframe
+    source: Source
     start_ns: TsNs | None
     stop_ns: TsNs | None
     period: tuple[TsNs | None, TsNs | None]
@@ -129,17 +138,18 @@ def plan(request: ProbeRequest, bars: BarStore, book: RuleBook, profiles: Mappin
     instruments = list(dict.fromkeys(bars.resolve(symbol) for symbol in symbols))
     targets = []
     for instrument in instruments:
-        stored = bars.timeframes(instrument)
+        stored, streams = bars.timeframes(instrument), bars.ticks.streams(instrument)
         for timeframe in timeframes:
-            source = source_of(timeframe, stored, instrument)
-            if not bars.holds(instrument, source, start_ns, stop_ns):
+            source = source_of(timeframe, [*stored, *streams], instrument)
+            if not _holds(bars, instrument, source, start_ns, stop_ns):
+                what = source if isinstance(source, Stream) else f"{source} bars"
                 raise NotFound(
                     Code.NO_BARS,
-                    f"{instrument.key} has no {source} bars from {request.start_date or 'the first'} to "
+                    f"{instrument.key} has no {what} from {request.start_date or 'the first'} to "
                     f"{request.end_date or 'the last'}: `atlasd data symbols` shows what is stored",
                     {"symbol": instrument.key, "timeframe": timeframe},
                 )
-            targets.append(Target(instrument, timeframe, source, stored[source].rows))
+            targets.append(Target(instrument, timeframe, source, _bar_count(timeframe, source, stored, streams)))
     return Plan(
         run_id=run_id,
         targets=targets,
@@ -179,19 +189,44 @@ def date_range(start_date: str | None, end_date: str | None) -> tuple[TsNs | Non
     )
 
 
-def source_of(timeframe: Timeframe, stored: Iterable[Timeframe], instrument: Instrument) -> Timeframe:
-    """Choose the stored bars a timeframe comes from: its own, else the longest that divides it."""
+def source_of(timeframe: Timeframe, stored: Iterable[Source], instrument: Instrument) -> Source:
+    """Choose what a timeframe's bars come from: its own, else the longest stored that divide it, else trades."""
+    stored = list(stored)
     if timeframe in stored:
         return timeframe
-    dividing = [each for each in stored if each.ns < timeframe.ns and timeframe.ns % each.ns == 0]
-    if not dividing:
-        have = ", ".join(each for each in Timeframe if each in stored) or "none"
-        raise NotFound(
-            Code.NO_BARS,
-            f"{instrument.key} has no {timeframe} bars, and none shorter to derive them from (stored: {have})",
-            {"symbol": instrument.key, "timeframe": timeframe},
-        )
-    return max(dividing, key=lambda each: each.ns)
+    dividing = [
+        each
+        for each in stored
+        if isinstance(each, Timeframe) and each.ns < timeframe.ns and timeframe.ns % each.ns == 0
+    ]
+    if dividing:
+        return max(dividing, key=lambda each: each.ns)
+    trades = next((stream for stream in TRADE_STREAMS if stream in stored), None)
+    if trades is not None:
+        return trades
+    have = ", ".join(each for each in Timeframe if each in stored) or "none"
+    raise NotFound(
+        Code.NO_BARS,
+        f"{instrument.key} has no {timeframe} bars, and neither shorter ones nor trades to make them from "
+        f"(stored: {have})",
+        {"symbol": instrument.key, "timeframe": timeframe},
+    )
+
+
+def _holds(bars: BarStore, instrument: Instrument, source: Source, start_ns: TsNs | None, stop_ns: TsNs | None) -> bool:
+    if isinstance(source, Timeframe):
+        return bars.holds(instrument, source, start_ns, stop_ns)
+    return any(True for _ in bars.ticks.blocks(instrument, source, ("time_ns",), start_ns, stop_ns))
+
+
+def _bar_count(
+    timeframe: Timeframe, source: Source, stored: Mapping[Timeframe, Series], streams: Mapping[Stream, TickSeries]
+) -> float:
+    """Say about how many bars there will be."""
+    if isinstance(source, Timeframe):
+        return stored[source].rows * source.ns / timeframe.ns
+    series = streams[source]
+    return min(series.rows, (series.last_ns - series.first_ns) / timeframe.ns + 1)
 
 
 def _profile(name: str, profiles: Mapping[str, RiskProfile]) -> RiskProfile:

@@ -10,6 +10,7 @@ import msgspec
 from daemon.core.errors import Code, NotFound
 from daemon.core.market import NS_PER_SECOND, TsNs
 from daemon.core.strategy import RiskProfile
+from daemon.core.ticks import TICK_STREAMS
 from daemon.store import documents
 
 if TYPE_CHECKING:
@@ -68,10 +69,15 @@ class RunView(msgspec.Struct, frozen=True):
 def notes_on(index: JobIndex) -> list[str]:
     """Name the derived bars that the stored ones cover in part."""
     return [
-        f"{index.instrument} {index.timeframe}: derived from {index.source} bars; the bar of "
+        f"{index.instrument} {index.timeframe}: derived from {described(index.source)}; the bar of "
         f"{datetime.fromtimestamp(start_ns // NS_PER_SECOND, UTC):%Y-%m-%dT%H:%M:%SZ} is covered in part"
         for start_ns in index.partial_buckets
     ]
+
+
+def described(source: str) -> str:
+    """Say what bars come from."""
+    return source.replace("_", " ") if source in TICK_STREAMS else f"{source} bars"
 
 
 def stored_run(transaction: Transaction, run_id: str) -> RunView:

@@ -16,6 +16,7 @@ import numpy as np
 
 from daemon.core.market import Timeframe
 from daemon.research.ranking import MIN_TRADES, Ranking, multiple_testing_note, rank
+from daemon.research.records import described
 from daemon.research.strategies import digest
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def _series_table(content: _Content) -> str:
         cells = (
             symbol,
             index.timeframe,
-            "stored" if index.source == index.timeframe else f"derived from {index.source}",
+            "stored" if index.source == index.timeframe else f"derived from {described(index.source)}",
             f"{index.bars:,}",
             _time(index.period_start_ns),
             _time(index.period_end_ns),

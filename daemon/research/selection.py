@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from daemon.core.market import Bars, TsNs
+from daemon.core.ticks import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from daemon.core.market import Timeframe
+    from daemon.core.ticks import Column, Ticks
     from daemon.research.plans import ProbeJob
     from daemon.store.bars import BarStore
+
+
+_TRADE_COLUMNS: Final = ("time_ns", "price", "size")
 
 
 class Selection(NamedTuple):
@@ -28,35 +36,73 @@ class Selection(NamedTuple):
 def select(store: BarStore, job: ProbeJob) -> Selection:
     """Read a job's bars; empty where nothing is stored in its dates.
 
-    Days begin and end every timeframe's buckets, so deriving from the dates' source bars is the same as deriving from
-    all of them and cutting then.
+    Days begin and end every timeframe's buckets, so deriving from the dates' source is the same as deriving from all
+    of it and cutting then.
     """
+    if isinstance(job.source, Stream):
+        return _from_trades(store, job, job.source)
     bars = store.read(job.instrument, job.source, job.start_ns, job.stop_ns)
     if job.source == job.timeframe or bars.size == 0:
-        return Selection(bars, (), _digest(bars))
+        return Selection(bars, (), _digest([bars]))
     from daemon.engine.bars import lengthen
 
     derived = lengthen(bars, job.timeframe.ns)
     series = store.timeframes(job.instrument)[job.source]
-    first_ns, last_ns = int(derived.start_ns[0]), int(derived.start_ns[-1])
-    partial = []
-    if bars.start_ns[0] == series.first_ns > first_ns:
-        partial.append(first_ns)
-    if bars.start_ns[-1] == series.last_ns and series.last_ns + job.source.ns < last_ns + job.timeframe.ns:
-        partial.append(last_ns)
-    return Selection(derived, tuple(dict.fromkeys(partial)), _digest(bars))
+    ends = int(bars.start_ns[0]), int(bars.start_ns[-1]) + job.source.ns
+    whole = series.first_ns, series.last_ns + job.source.ns
+    return Selection(derived, _partial(derived, job.timeframe, ends, whole), _digest([bars]))
 
 
 def fingerprint(store: BarStore, job: ProbeJob) -> str:
-    """Digest of the stored bars that a job's bars are or come from, times included.
+    """Digest of the stored rows that a job's bars are or come from, times included.
 
     Of the source, not of what is derived from it: deriving takes the kernels, which a server's process never loads.
     """
-    return _digest(store.read(job.instrument, job.source, job.start_ns, job.stop_ns))
+    if isinstance(job.source, Stream):
+        return _digest(store.ticks.scan(job.instrument, job.source, _TRADE_COLUMNS, job.start_ns, job.stop_ns))
+    return _digest([store.read(job.instrument, job.source, job.start_ns, job.stop_ns)])
 
 
-def _digest(bars: Bars) -> str:
-    hasher = hashlib.blake2b(digest_size=16)
-    for column in bars:
-        hasher.update(np.ascontiguousarray(column).data)
-    return hasher.hexdigest()
+def _from_trades(store: BarStore, job: ProbeJob, stream: Stream) -> Selection:
+    from daemon.engine.tick_bars import bars_of
+
+    ends: list[TsNs] = []
+
+    def noted() -> Iterator[Ticks]:
+        blocks = store.ticks.blocks(
+            job.instrument, stream, _TRADE_COLUMNS, job.start_ns, job.stop_ns, store.ticks.buffers()
+        )
+        for rows in blocks:
+            ends[:] = [ends[0] if ends else int(rows.time_ns[0]), int(rows.time_ns[-1])]
+            yield rows
+
+    bars = bars_of(noted(), job.timeframe)
+    if bars.size == 0:
+        return Selection(bars, (), _digest([]))
+    series = store.ticks.streams(job.instrument)[stream]
+    partial = _partial(bars, job.timeframe, (ends[0], ends[1]), (series.first_ns, series.last_ns))
+    return Selection(bars, partial, fingerprint(store, job))
+
+
+def _partial(bars: Bars, timeframe: Timeframe, ends: tuple[TsNs, TsNs], whole: tuple[TsNs, TsNs]) -> tuple[TsNs, ...]:
+    """Name the first and the last bar where the stored series begins or ends inside it, by their starts.
+
+    ends: of the rows that were selected. whole: of all that are stored.
+    """
+    first_ns, last_ns = int(bars.start_ns[0]), int(bars.start_ns[-1])
+    found = []
+    if ends[0] == whole[0] > first_ns:
+        found.append(first_ns)
+    if ends[1] == whole[1] < last_ns + timeframe.ns:
+        found.append(last_ns)
+    return tuple(dict.fromkeys(found))
+
+
+def _digest(blocks: Iterable[Sequence[Column]]) -> str:
+    """Digest columns, each by itself, so that it does not matter how rows are cut into blocks."""
+    hashers: list[Any] = []
+    for columns in blocks:
+        hashers = hashers or [hashlib.blake2b(digest_size=16) for _ in columns]
+        for hasher, column in zip(hashers, columns, strict=True):
+            hasher.update(np.ascontiguousarray(column).data)
+    return hashlib.blake2b(b"".join(hasher.digest() for hasher in hashers), digest_size=16).hexdigest()

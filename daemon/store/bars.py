@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from daemon.core.market import Bars, Instrument, Timeframe, TsNs
 from daemon.store import codec, instruments, keys
 from daemon.store.keys import Stream
+from daemon.store.ticks import TickStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,10 +57,11 @@ class _SeriesEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BarStore:
-    """Bars by instrument and timeframe."""
+    """Bars by instrument and timeframe. ticks: what an instrument's other bars can be made from."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env
+        self.ticks = TickStore(env)
 
     # Reading.
 

@@ -122,6 +122,10 @@ class TickStore:
                 return
             position = following
 
+    def buffers(self) -> Buffers:
+        """Return arrays for `blocks` to decode into."""
+        return Buffers()
+
     def read(
         self, instrument: Instrument, stream: Stream, start_ns: TsNs | None = None, stop_ns: TsNs | None = None
     ) -> Ticks:

@@ -37,7 +37,7 @@ class Clock:
 
     @property
     def waits(self):
-        return Waits(lambda: self.now_s, lambda: 1.7e9 + self.now_s, self.sleep, random.Random(1))
+        return Waits(lambda: self.now_s, lambda: 1.7e9 + self.now_s, self.sleep, random.Random(1))  # noqa: S311 - no secret
 
 
 class Venue:
@@ -177,7 +177,7 @@ async def test_nothing_lies_between_neighbours_and_nothing_is_asked(history, ven
     assert venue.asked == []
 
 
-async def test_an_empty_page_is_the_end(history, venue):
+async def test_an_empty_page_is_the_end(history):
     assert await ids(between(history, 10, 20)) == []
     assert await ids(in_time(history, START_NS, START_NS + NS_PER_DAY)) == []
 
@@ -330,7 +330,7 @@ async def test_bars_of_a_second_are_refused_by_name(history, venue):
 # --- Instruments, and what goes wrong ---------------------------------------------------------------------------------
 
 
-async def test_an_instrument_is_told_in_the_venues_decimals(history, venue):
+async def test_an_instrument_is_told_in_the_venues_decimals(history):
     facts = await history.instrument("btc/usd")
     assert (facts.symbol, facts.status) == ("BTC-USD", "online")
     assert (facts.tick_size, facts.step_size) == ("0.01", "0.00000001")
