@@ -226,7 +226,7 @@ def _missing(starts: Int64s, step_ns: int, start_ns: TsNs | None, stop_ns: TsNs 
     if start_ns is not None and stop_ns is not None:
         edges = np.array([start_ns - step_ns, stop_ns], dtype=np.int64)
         grid = np.concatenate([edges, grid[(grid >= start_ns) & (grid < stop_ns)]])
-    grid = np.unique(grid)
+    grid = np.sort(grid, kind="stable")
     gaps = np.flatnonzero(np.diff(grid) > step_ns)
     return [
         Hole(

@@ -251,26 +251,33 @@ class Collector:
                 self._lose_books(frozenset({product}), frame.local_ns, HoleReason.SEQUENCE)
             return
         if stream is Stream.DEPTH:
-            self._mark_depth(product, made)
+            self._mark_depth(product, made, parts[0].frame)
         self._ready.append(FeedTicks(product, made))
         if stream is Stream.TRADES:
             self._find_holes(product, made)
 
-    def _mark_depth(self, product: str, made: Ticks) -> None:
-        """Flag the first row after a gap, and keep updates behind their snapshot in time.
+    def _mark_depth(self, product: str, made: Ticks, frame: Frame) -> None:
+        """Flag the first row after a gap, and keep times in the order that makes a book.
 
-        A snapshot is timed when it was sent, updates when they happened: the first to arrive after it may be timed
-        before, and whoever sorts by time would have the snapshot replace them.
+        A snapshot is timed when it was sent, or even when it came, updates when they happened: the first of them may
+        be timed before it, and whoever sorts by time would have the snapshot replace them. The same holds for a
+        snapshot and what the last connection brought.
         """
         times, flags = made.time_ns, made.column("flags")
         if product in self._after_gap:
             self._after_gap.discard(product)
             flags[0] |= DepthFlag.AFTER_GAP
         is_snapshot = (flags & DepthFlag.SNAPSHOT) != 0
-        floor_ns = np.maximum.accumulate(np.where(is_snapshot, times, self._snapshot_ns.get(product, 0)))
+        at_snapshot = np.maximum(times, self._depth_ns.get(product, 0))
+        floor_ns = np.maximum.accumulate(np.where(is_snapshot, at_snapshot, self._snapshot_ns.get(product, 0)))
+        early_ns = floor_ns - times
+        near = early_ns < _OVERLAP_NS
+        times[near] = np.maximum(times[near], floor_ns[near])
         self._snapshot_ns[product] = int(floor_ns[-1])
-        early = (times < floor_ns) & (times > floor_ns - _OVERLAP_NS)
-        times[early] = floor_ns[early]
+        if not near.all():
+            worst_s = int(early_ns.max()) // NS_PER_SECOND
+            self._odd(frame, f"the book of {product} goes back by {worst_s} s in time; is this machine's clock right?")
+            self._snapshot_ns[product] = 0  # said once for each snapshot
         self._depth_ns[product] = int(times[-1])
 
     def _find_holes(self, product: str, made: Ticks) -> None:

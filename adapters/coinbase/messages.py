@@ -51,7 +51,7 @@ class Change(msgspec.Struct, array_like=True):
 
 
 class Snapshot(msgspec.Struct):
-    """All of a book. time: absent until 2023."""
+    """All of a book. time: given in some years and not in others."""
 
     product_id: str
     bids: list[Level]

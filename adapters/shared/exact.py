@@ -19,6 +19,7 @@ DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 
 _PRECISION = 38
+_USUAL_DECIMALS = 8
 
 
 def whole_numbers(decimals: pa.ChunkedArray) -> Int64s:
@@ -44,14 +45,15 @@ def mantissas(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Int64s], int]:
     """
     import pyarrow as pa
 
-    wide = [column.cast(pa.decimal128(_PRECISION, MAX_DECIMALS)) for column in columns]
-    for decimals in range(MAX_DECIMALS):
-        try:
-            narrow = [column.cast(pa.decimal128(_PRECISION, decimals)) for column in wide]
-        except pa.ArrowInvalid:  # A digit would be lost; the cast stops at the first such cell.
-            continue
-        return [whole_numbers(column) for column in narrow], decimals
-    return [whole_numbers(column) for column in wide], MAX_DECIMALS
+    try:
+        exact = [whole_numbers(column.cast(pa.decimal128(_PRECISION, _USUAL_DECIMALS))) for column in columns]
+    except (pa.ArrowInvalid, OverflowError):
+        return _wide_mantissas(columns)
+    decimals = _USUAL_DECIMALS
+    while decimals > 0 and not any((column % 10).any() for column in exact):
+        exact = [column // 10 for column in exact]
+        decimals -= 1
+    return exact, decimals
 
 
 def farthest_from_zero(column: pa.ChunkedArray) -> int:
@@ -82,6 +84,20 @@ def whole_rule(cell: str) -> str | None:
     if not -(1 << 63) <= int(cell[:40]) < 1 << 63:
         return "which does not fit 64 bits; the file is damaged: fetch or write it again"
     return None
+
+
+def _wide_mantissas(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Int64s], int]:
+    """Find the decimals in 128 bits, ten times as slow, where the usual ones are too few or too many."""
+    import pyarrow as pa
+
+    wide = [column.cast(pa.decimal128(_PRECISION, MAX_DECIMALS)) for column in columns]
+    for decimals in range(MAX_DECIMALS):
+        try:
+            narrow = [column.cast(pa.decimal128(_PRECISION, decimals)) for column in wide]
+        except pa.ArrowInvalid:  # A digit would be lost; the cast stops at the first such cell.
+            continue
+        return [whole_numbers(column) for column in narrow], decimals
+    return [whole_numbers(column) for column in wide], MAX_DECIMALS
 
 
 def _one(cell: str) -> pa.ChunkedArray:

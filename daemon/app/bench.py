@@ -91,7 +91,7 @@ def bench_probe(book: RuleBook, profiles: Mapping[str, RiskProfile], bar_count: 
         "trades": trades,
         **{f"{stage}_ms": watch.median(stage) for stage in stages},
         "cold_s": round(cold_s, 3),
-        "peak_rss_mb": round(_peak_rss_bytes(memory.rss) / _MIB, 1),
+        "peak_rss_mb": round(peak_rss_bytes(memory.rss) / _MIB, 1),
     }
 
 
@@ -179,7 +179,7 @@ class _Passes:
         )
 
 
-def _peak_rss_bytes(now: int) -> int:
+def peak_rss_bytes(now: int) -> int:
     """Return the most memory this process ever held; where the system does not tell, what it holds now."""
     try:
         import resource

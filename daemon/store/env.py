@@ -202,6 +202,12 @@ class Environment:
         with self._translated():
             return (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
 
+    def database_bytes(self, database: str) -> int:
+        """Bytes of the pages that one database takes, its large values included."""
+        with self._translated(), self._env.begin(db=self._databases[database]) as raw:
+            stat = raw.stat(self._databases[database])
+        return int(stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]))
+
     # Internals.
 
     def _prepare(self, *, readonly: bool) -> None:

@@ -249,9 +249,29 @@ def test_an_update_is_not_timed_before_the_snapshot_that_it_follows(feed):
     assert feed.take()[0].rows.time_ns.tolist() == [AT_NS + 5 * NS_PER_SECOND]
 
 
-def test_a_snapshot_of_a_clock_gone_wrong_moves_no_update(feed):
-    feed.send(snapshot(300), update(10))
-    assert feed.take()[0].rows.time_ns.tolist()[-1] == AT_NS + 10 * NS_PER_SECOND
+def test_a_snapshot_without_a_time_stays_before_its_updates(feed):
+    feed.send(snapshot() | {"time": None}, seconds=5.25)
+    feed.send(update(5), update(6))
+    offsets = (feed.take()[0].rows.time_ns - AT_NS) / NS_PER_SECOND
+    assert offsets.tolist() == [5.25, 5.25, 5.25, 5.25, 6]
+
+
+def test_a_snapshot_is_not_timed_before_what_the_last_connection_brought(feed):
+    feed.send(snapshot(1), update(10))
+    feed.take()
+    feed.connect()
+    feed.send(snapshot() | {"time": None}, seconds=9)
+    assert feed.take(FeedTicks)[0].rows.time_ns.tolist() == [AT_NS + 10 * NS_PER_SECOND] * 3
+
+
+def test_a_clock_gone_wrong_is_said_once_and_moves_no_update(feed):
+    feed.send(snapshot() | {"time": None}, seconds=300)
+    feed.send(update(10))
+    odd, rows = feed.take()
+    assert "goes back by 290 s in time; is this machine's clock right?" in odd.why
+    assert rows.rows.time_ns.tolist()[-1] == AT_NS + 10 * NS_PER_SECOND
+    feed.send(update(11))
+    assert feed.take(FeedOdd) == []
 
 
 def test_an_empty_book_is_no_rows(feed):

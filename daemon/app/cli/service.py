@@ -106,3 +106,32 @@ def bench_probe(
     from daemon.app.bench import bench_probe as measure
 
     emit_figures(measure(wiring.rule_book(settings), settings.probe.risk_profiles, bars), form)
+
+
+@bench.command("store")
+def bench_store(
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(help="Captures or archives to measure with; what is stored without any.", show_default=False),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=100_000, help="Rows to repeat the trades to, for speed.")] = 10_000_000,
+    form: Annotated[Format, typer.Option("--format", help="How to print the figures.")] = Format.TABLE,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Measure the tick store: bytes a row, appending, scanning, the live tail, bars from ticks."""
+    from daemon.app import wiring
+    from daemon.app.cli.output import emit_figures
+    from daemon.app.config import load
+
+    settings = load(config)
+    wiring.check_cache()
+    from daemon.app import bench_store as benches
+
+    if file:
+        samples = [sample for path in file for sample in benches.of_file(path)]
+    else:
+        with wiring.reader(settings, settings.data_dir(data_dir)) as store:
+            samples = benches.stored(store.ticks)
+        samples = samples or benches.simulated()
+    emit_figures(benches.bench_store(samples, rows), form)
