@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from adapters.binance.config import BinanceConfig
+from adapters.coinbase.config import CoinbaseConfig
 from daemon.core.errors import Code, InvalidRequest
 from daemon.core.ticks import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from adapters.binance.archive import ArchiveFile
-    from daemon.core.ports import TickFile
+    from adapters.binance.config import Market
+    from daemon.core.market import Timeframe
+    from daemon.core.ports import HistorySource, LiveFeed, TickFile
 
+BINANCE: Final = "binance"
 BINANCE_ARCHIVE: Final = "binance-archive"
 BINANCE_STREAM: Final = "binance-stream"
 FILE_SOURCES: Final = (BINANCE_ARCHIVE, BINANCE_STREAM, "csv", "parquet")
-VENUES: Final = ("binance", "coinbase")
+VENUES: Final = (BINANCE, "coinbase")
+
+
+class VenueSettings(NamedTuple):
+    """Sections `[binance]` and `[coinbase]` of config.toml: hosts and limits."""
+
+    binance: BinanceConfig
+    coinbase: CoinbaseConfig
 
 
 def open_tick_file(source: str, path: Path, stream: Stream) -> TickFile:
@@ -49,7 +62,7 @@ def open_archive(path: Path) -> ArchiveFile:
 
 def venue_of(source: str) -> str:
     """Return the venue that files of a source come from; `local` for those that do not say."""
-    return "binance" if source.startswith("binance") else "local"
+    return BINANCE if source.startswith(BINANCE) else "local"
 
 
 def source_of(path: Path) -> str:
@@ -63,3 +76,61 @@ def source_of(path: Path) -> str:
 def _meant_by(stream: Stream) -> tuple[Stream, ...]:
     """Trades that the venue has joined are trades to who imports them; they are a stream of their own in the store."""
     return (Stream.TRADES, Stream.AGG_TRADES) if stream is Stream.TRADES else (stream,)
+
+
+def history_of(venue: str, symbol: str, settings: VenueSettings) -> HistorySource:
+    """Return a venue's history of a symbol."""
+    if venue == BINANCE:
+        from adapters.binance.rest import BinanceHistory
+        from adapters.binance.symbols import venue_symbol
+
+        return BinanceHistory(venue_symbol(symbol)[0], settings.binance)
+    from adapters.coinbase.rest import CoinbaseHistory
+
+    return CoinbaseHistory(settings.coinbase)
+
+
+def feeds_of(
+    venue: str,
+    symbols: Sequence[str],
+    streams: Sequence[Stream],
+    timeframes: Sequence[Timeframe],
+    settings: VenueSettings,
+) -> list[LiveFeed]:
+    """Return a venue's live feeds of symbols: one for each of its markets.
+
+    InvalidRequest for a stream that it does not have; NotFound SYMBOL_UNKNOWN for what cannot be a symbol there.
+    """
+    if venue == BINANCE:
+        return list(_binance_feeds(symbols, streams, timeframes, settings))
+    from adapters.coinbase.config import Interface
+    from adapters.coinbase.feed import CoinbaseFeed
+
+    interface = Interface.ADVANCED if Stream.BARS in streams else Interface.EXCHANGE
+    return [CoinbaseFeed(symbols, streams, settings.coinbase, interface=interface)]
+
+
+def our_symbol(venue: str, symbol: str) -> str:
+    """Return the name under which rows of a venue's symbol are stored."""
+    if venue == BINANCE:
+        from adapters.binance import symbols
+
+        return symbols.our_symbol(*symbols.venue_symbol(symbol))
+    from adapters.coinbase.products import product_id
+
+    return product_id(symbol)
+
+
+def _binance_feeds(
+    symbols: Sequence[str], streams: Sequence[Stream], timeframes: Sequence[Timeframe], settings: VenueSettings
+) -> Iterator[LiveFeed]:
+    from adapters.binance.feed import BinanceFeed
+    from adapters.binance.rest import BinanceHistory
+    from adapters.binance.symbols import venue_symbol
+
+    by_market: dict[Market, list[str]] = {}
+    for symbol in symbols:
+        by_market.setdefault(venue_symbol(symbol)[0], []).append(symbol)
+    for market, members in by_market.items():
+        history = BinanceHistory(market, settings.binance)
+        yield BinanceFeed(settings.binance, market, members, streams, history.depth_snapshot, timeframes=timeframes)

@@ -107,7 +107,7 @@ def archive_files(
     day, stop = start, min(stop, today)
     while day < stop:
         following = _next_month(day)
-        if day.day == 1 and following <= min(stop, today.replace(day=1)):
+        if day.day == 1 and following <= stop:
             path = f"{root}/monthly/{folder}/{stem}-{day:%Y-%m}.zip"
             files.append(ArchiveFile(path, day, following - _DAY))
             day = following

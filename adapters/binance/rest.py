@@ -169,7 +169,7 @@ class BinanceHistory:
             raise InvalidRequest(Code.INVALID_TIMEFRAME, why)
         now_ns = await self.server_ns()
         stop_ns = min(stop_ns, now_ns)
-        at_ns = -(-start_ns // timeframe.ns) * timeframe.ns
+        at_ns = start_ns
         while at_ns < stop_ns:
             end_ns = min(stop_ns, at_ns + self._span_ns(timeframe))
             query: _Query = {

@@ -20,7 +20,7 @@ class Interface(StrEnum):
 class CoinbaseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Hosts without a path, limits of the venue, seconds.
 
-    rest, ws: of the Exchange. advanced_rest, advanced_ws: of Advanced Trade.
+    rest, ws: of the Exchange. advanced_rest, advanced_ws: of Advanced Trade; its requests are not used so far.
     rest_per_s, rest_burst: requests a second, and at once; the venue's limit is 10 and 15.
     patience_s: the longest that one request waits for limits to pass.
     silence_s: of a feed, until it counts as stalled; heartbeats come every second, so this is several missed.

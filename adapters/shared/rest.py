@@ -10,10 +10,10 @@ import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from yarl import URL
 
 from adapters.shared.backoff import Backoff, Gate, RateLimit, Waits, real_waits, retry_after_s
 from daemon.core.errors import Code, NotFound, RateLimited, SourceUnavailable
@@ -229,13 +229,15 @@ class Rest:
                 await self._waits.sleep(self._backoff.delay_s(failures - 1, self._waits.random))
 
     async def _attempt(self, request: _Request, read: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> T:
-        url = URL(self._base_url + request.path)
-        if request.query:
-            url = url.with_query(dict(request.query))
+        asked = self._open().get(
+            self._base_url + request.path,
+            params=request.query,
+            headers=request.headers,
+            timeout=request.timeout,
+            allow_redirects=False,
+        )
         try:
-            async with self._open().get(
-                url, headers=request.headers, timeout=request.timeout, allow_redirects=False
-            ) as response:
+            async with asked as response:
                 if self._quiet_s is not None:
                     self._gate.quieten(self._quiet_s(response.headers))
                 await self._judge(response)
@@ -272,7 +274,7 @@ class Rest:
             raise RateLimited(Code.RATE_LIMITED, why, {"retry_after_s": seconds})
 
     def _gone(self, code: Code, why: str) -> SourceUnavailable:
-        return SourceUnavailable(code, f"{self._venue} ({URL(self._base_url).host}) {why}")
+        return SourceUnavailable(code, f"{self._venue} ({urlsplit(self._base_url).hostname}) {why}")
 
     def _open(self) -> aiohttp.ClientSession:
         # Made here, not in the constructor: a session belongs to the loop that runs.

@@ -67,11 +67,10 @@ class SocketSettings(NamedTuple):
     """How patient a socket is.
 
     silence_s: without a frame for so long a connection counts as dead; pings are no frames, for a venue that has lost
-    the subscriptions goes on pinging. max_age_s: a planned reconnect at this age; None: never.
-    sends_per_s: messages to the venue. settled_s: a connection of this age proves the trouble over: back-off starts
-    anew. overlap_s: how long the last connection is still read after a planned successor's first frame.
-    pings_s: between pings of our own, which some venues count as messages; None: none, the venue's are answered.
-    compress: bits of the deflate window, 9 to 15; 0: off, for it costs more here than it saves.
+    the subscriptions goes on pinging. max_age_s: a planned reconnect at this age; None: never. sends_per_s: messages
+    to the venue. settled_s: a connection of this age proves the trouble over: back-off starts anew. overlap_s: how
+    long the last connection is still read after a planned successor's first frame. pings_s: between pings of our own,
+    which some venues count as messages; None: none. compress: bits of the deflate window, 9 to 15; 0: off.
     """
 
     silence_s: float = 60.0
@@ -294,8 +293,7 @@ class Socket:
 
     def _failed(self, reason: str) -> None:
         self._failures += 1
-        level = logging.DEBUG if self._in_trouble else logging.WARNING
-        _log.log(level, "%s: %s; trying again", self._name, reason)
+        _log.log(logging.DEBUG if self._in_trouble else logging.WARNING, "%s: %s; trying again", self._name, reason)
         self._in_trouble = True
 
     def _settled(self) -> None:
@@ -345,10 +343,11 @@ class _Line:
                 heartbeat=settings.pings_s,
                 autoping=True,
             )
-        except BaseException as error:
+        except aiohttp.InvalidURL as error:
             await session.close()
-            if isinstance(error, aiohttp.InvalidURL):
-                raise ValueError(f"{url} is no address of a WebSocket") from error
+            raise ValueError(f"{url.partition('?')[0]} is no address of a WebSocket") from error
+        except BaseException:
+            await session.close()
             raise
         return cls(session, channel, number, settings, clock)
 
@@ -421,7 +420,8 @@ class _Line:
             case aiohttp.WSMsgType.BINARY:
                 text = message.data.decode(errors="replace")  # no venue sends any; the consumer finds it odd
             case aiohttp.WSMsgType.CLOSE:
-                return f"closed by the venue ({message.data} {message.extra or ''})".replace(" )", ")")
+                said = f"{message.data} {message.extra or ''}".strip()
+                return f"closed by the venue ({said})"
             case aiohttp.WSMsgType.ERROR:
                 return f"unusable frame: {_said(message.data)}"
             case _:
@@ -447,5 +447,5 @@ def _said(error: BaseException) -> str:
 
 
 def _asked_to_wait_s(error: BaseException) -> float:
-    headers = error.headers if isinstance(error, aiohttp.WSServerHandshakeError) else None
-    return (retry_after_s(headers.get("Retry-After"), time.time()) or 0.0) if headers else 0.0
+    headers = getattr(error, "headers", None) or {}
+    return retry_after_s(headers.get("Retry-After"), time.time()) or 0.0

@@ -18,14 +18,21 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from adapters.binance.config import BinanceConfig
+from adapters.coinbase.config import CoinbaseConfig
+from adapters.registry import VenueSettings
 from daemon.api.settings import HttpConfig
 from daemon.app.logs import LogConfig
+from daemon.app.recording import FeedConfig
 from daemon.app.resources import resource
+from daemon.app.scheduler import ScheduleConfig
 from daemon.core.errors import Code, ConfigError
+from daemon.ingest.recording import RecordConfig
 from daemon.research.executors import WorkersConfig
 from daemon.research.plans import ProbeConfig
 from daemon.research.strategies import StrategiesConfig
 from daemon.store.env import StoreConfig
+from daemon.store.upkeep import RetentionConfig
 
 APPLICATION: Final = "atlasd"
 _PLACEHOLDER: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
@@ -47,6 +54,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     strategies: StrategiesConfig
     http: HttpConfig
     log: LogConfig
+    record: RecordConfig
+    feeds: dict[str, FeedConfig] = {}
+    retention: RetentionConfig
+    schedule: ScheduleConfig
+    binance: BinanceConfig
+    coinbase: CoinbaseConfig
+
+    @property
+    def venues(self) -> VenueSettings:
+        """What adapters of venues need."""
+        return VenueSettings(self.binance, self.coinbase)
 
     def data_dir(self, chosen: Path | None = None) -> Path:
         """Return the data folder: `--data-dir`, else the configured one, else the system's per-user folder."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+import numpy as np
+
 from adapters import registry
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, NotFound, SourceDataInvalid
-from daemon.core.market import Instrument, TsNs
+from daemon.core.market import Bars, BarTable, Instrument, TsNs
 from daemon.core.ports import Hole, HoleReason
 from daemon.core.ticks import Stream
 from daemon.ingest import ticks as ingest
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from adapters.binance.archive import ArchiveFile
     from daemon.app.wiring import Writer
     from daemon.core.ports import TickFile
+    from daemon.ingest.bars import ImportReport
 
 _SUFFIXES: Final = (".zip", ".csv", ".gz", ".parquet", ".pq")
 _MAGIC: Final = frozenset("*?[")
@@ -87,6 +91,25 @@ def import_files(
             waiting = following
 
 
+def import_klines(
+    writer: Writer, paths: Sequence[Path], symbol: str | None, venue: str | None, *, replace: bool = False
+) -> Iterator[ImportReport | KeptOut]:
+    """Import archive files of bars one after another; the bars of a file are in, or none of them."""
+    for path in paths:
+        try:
+            file = registry.open_archive(path)
+            if file.timeframe is None:
+                why = f"{path.name} holds {file.kind}: use `atlasd import trades`"
+                raise InvalidRequest(Code.INVALID_REQUEST, why, {"file": path.name})
+            parts = list(file.bars())
+            instrument = _instrument(file, Wanted(Stream.BARS, symbol, venue, registry.BINANCE_ARCHIVE, replace), path)
+            bars = Bars._make(np.concatenate(columns) for columns in zip(*(part.bars for part in parts), strict=True))
+            table = BarTable(bars, np.concatenate([part.lines for part in parts]), tuple(file.notes))
+            yield writer.import_bars(table, instrument, file.timeframe, file.name, replace=replace)
+        except (SourceDataInvalid, NotFound, Conflict) as error:
+            yield KeptOut(path.name, error)
+
+
 def _read(
     writer: Writer, path: Path, wanted: Wanted, progress: Callable[[Path, int], None]
 ) -> TickUpload | Unchanged | KeptOut:
@@ -137,7 +160,7 @@ def _span(file: TickFile) -> tuple[TsNs, TsNs] | None:
     return None if start is None or stop is None else (start, stop)
 
 
-def _instrument(file: TickFile, wanted: Wanted, path: Path) -> Instrument:
+def _instrument(file: TickFile | ArchiveFile, wanted: Wanted, path: Path) -> Instrument:
     """Name the instrument; an archive file must hold the one that was asked for."""
     source = wanted.source or registry.source_of(path)
     venue = wanted.venue or registry.venue_of(source)
@@ -157,7 +180,7 @@ def _instrument(file: TickFile, wanted: Wanted, path: Path) -> Instrument:
     return instrument
 
 
-def _told(file: TickFile) -> str | None:
+def _told(file: TickFile | ArchiveFile) -> str | None:
     from adapters.binance.symbols import our_symbol
 
     market, symbol = getattr(file, "market", None), getattr(file, "symbol", None)

@@ -17,7 +17,9 @@ from daemon.api import protocol
 from daemon.app import client, logs
 from daemon.app.client import DaemonClient, Ready
 from daemon.app.lock import WriterLock, write_atomically
+from daemon.app.recording import Recordings
 from daemon.app.resources import resource
+from daemon.app.scheduler import Scheduler, Upkeep
 from daemon.core.errors import Code, ConfigError, Conflict
 from daemon.ingest.bars import ImportReport, import_bars
 from daemon.ingest.ticks import TickReport, TickUpload, store_upload
@@ -212,6 +214,9 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
             store = open_store(env)
             executor = _executor(config, folder, store, book, config.workers.executor, None)
             runs = Runs(env, store.bars, book, config.probe.risk_profiles, executor)
+            recordings = Recordings(store, config.feeds, config.venues, config.record)
+            upkeep = Upkeep(store, config.retention, config.record, config.venues)
+            scheduler = Scheduler(upkeep, config.schedule)
 
             def on_ready(host: str, port: int) -> None:
                 ready = Ready(f"http://{host}:{port}", port, os.getpid(), daemon.__version__)
@@ -220,12 +225,16 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
                 announce(f"atlasd {ready.version} ready at {ready.url} (process {ready.pid}, data in {folder})")
                 _log.info("ready at %s", ready.url)
                 executor.start()
+                recordings.start()
+                scheduler.start()
 
             try:
                 serve_http(Services(env, store.bars, store.ticks, book, runs, config.http), on_ready)
             finally:
                 for place in places:
                     place.unlink(missing_ok=True)
+                scheduler.stop()
+                recordings.stop()
                 runs.close()
 
 

@@ -14,7 +14,7 @@ from daemon.core.market import Bars, Timeframe, TsNs
 from daemon.core.ticks import Stream, Ticks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
 
 class Verification(StrEnum):
@@ -137,7 +137,9 @@ class HistorySource(Protocol):
     SourceDataInvalid (an answer that is none).
     """
 
-    streams: Sequence[Stream]
+    @property
+    def streams(self) -> Sequence[Stream]:
+        """The streams of ticks it has history of."""
 
     async def instrument(self, symbol: str) -> InstrumentFacts:
         """Return what the venue says of a symbol."""
@@ -158,5 +160,5 @@ class HistorySource(Protocol):
 class LiveFeed(Protocol):
     """A venue's live streams. It reconnects with back-off until it is cancelled; every loss is an event."""
 
-    def events(self) -> AsyncIterator[FeedEvent]:
-        """Yield what arrives. Cancelling the iteration closes the connection."""
+    def events(self) -> AsyncGenerator[FeedEvent, None]:
+        """Yield what arrives. Closing or cancelling the iteration closes the connection."""

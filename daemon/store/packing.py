@@ -115,3 +115,6 @@ def _pack_deltas(column: Int64s, width: int, out: Bytes) -> None:
                 at += 1
     if bits > 0:
         out[at] = np.uint8(held & np.uint64(0xFF))
+
+
+KERNELS: Final = (pack, unpack, _zigzag, _pack_deltas)

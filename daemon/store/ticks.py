@@ -145,6 +145,12 @@ class TickStore:
         blocks = self.blocks(instrument, stream, ("time_ns",), start_ns, stop_ns, buffers)
         return sum(rows.size for rows in blocks)
 
+    def end_ns(self, transaction: Transaction, instrument: Instrument, stream: Stream) -> TsNs | None:
+        """Return the time of the last row, None where there is none."""
+        prefix = prefix_of(transaction, instrument, stream)
+        end = EARLIEST if prefix is None else entry_of(transaction, prefix).end_ns
+        return None if end == EARLIEST else end
+
     # Writing.
 
     def append(

@@ -244,6 +244,15 @@ async def test_a_checksum_that_differs_twice_is_kept_apart_and_the_rest_goes_on(
     assert isinstance(again, Fetched)
 
 
+async def test_a_wrong_file_that_lay_here_does_not_count_as_one_of_two_tries(archive, tmp_path):
+    archive.holds(DAY.format(1))
+    archive.checksums[DAY.format(1)] = f"{'0' * 64}  BTCUSDT-trades-2024-08-01.zip\n"
+    (tmp_path / "BTCUSDT-trades-2024-08-01.zip").write_bytes(b"rotten")
+    (outcome,) = await download(archive.rest, days(1, 2), tmp_path)
+    assert isinstance(outcome, Quarantined)
+    assert archive.asked.count(DAY.format(1)) == 2
+
+
 async def test_a_file_without_a_published_checksum_is_unverified(archive, tmp_path):
     archive.holds(DAY.format(1))
     archive.checksums[DAY.format(1)] = ""

@@ -92,7 +92,8 @@ class Venue:
     def on_klines(self, query):
         start, end = int(query["startTime"]), int(query["endTime"])
         count = self.page or int(query["limit"])
-        return [row for row in self.klines if start <= row[0] <= end][:count]
+        rows = [row for row in self.klines if start <= row[0] <= end]
+        return rows[-count:] if self.requests[-1].path.startswith("/dapi") else rows[:count]
 
     def history(self, market="spot", **options):
         url = str(self.server.make_url(""))
@@ -221,6 +222,7 @@ async def test_a_start_within_a_millisecond_keeps_the_rows_behind_it(venue):
     venue.agg_trades = [agg(number, at_ms=(START_MS * 1_000) + 250 * number) for number in range(8)]
     venue.on_aggTrades = lambda query: venue.agg_trades if "startTime" in query else []
     assert await all_ids(venue.history(), start_ns=START_NS + 500_000) == list(range(2, 8))
+    assert venue.requests[0].query["startTime"] == str(START_MS)
 
 
 async def test_microseconds_are_asked_of_spot_and_told_by_their_magnitude(venue):

@@ -208,6 +208,12 @@ def test_trades_out_of_order_are_no_hole(feed):
     assert rows.rows.column("id").tolist() == [10, 13, 12, 11, 12]
 
 
+def test_a_late_trade_does_not_turn_the_count_back(feed):
+    for trade_id in (10, 11, 9, 12):
+        feed.send(match(trade_id))
+        assert feed.take(FeedHole) == []
+
+
 def test_the_heartbeats_last_trade_id_makes_no_hole(feed):
     feed.send(match(10), heartbeat("BTC-USD"), match(11))
     assert feed.take(FeedHole) == []
@@ -308,6 +314,14 @@ def test_a_number_that_is_skipped_is_a_hole_in_depth_and_wishes_for_a_new_snapsh
     assert counted.collector.wants_renewal
 
 
+def test_a_book_that_is_lost_is_not_lost_again_before_it_has_a_row(counted):
+    counted.send(advanced("l2_data", 0, level(kind="snapshot")))
+    counted.send(advanced("heartbeats", 5, {}), advanced("heartbeats", 9, {}))
+    assert len(counted.take(FeedHole)) == 1
+    counted.send(advanced("l2_data", 10, level(1)), advanced("heartbeats", 20, {}))
+    assert len(counted.take(FeedHole)) == 1
+
+
 def test_a_number_that_goes_back_is_a_hole_too(counted):
     counted.send(advanced("l2_data", 5, level(kind="snapshot")), advanced("l2_data", 5, level(1)))
     assert len(counted.take(FeedHole)) == 1
@@ -316,10 +330,13 @@ def test_a_number_that_goes_back_is_a_hole_too(counted):
 def test_numbers_begin_anew_with_a_connection(counted):
     counted.send(advanced("l2_data", 80, level(kind="snapshot")))
     counted.connect()
-    counted.send(advanced("l2_data", 0, level(kind="snapshot")), advanced("l2_data", 81, level(1)), connection=2)
+    counted.send(advanced("heartbeats", 0, {}))
+    assert not counted.collector.wants_renewal
+    counted.connect()
+    counted.send(advanced("l2_data", 0, level(kind="snapshot")), advanced("l2_data", 81, level(1)))
     assert len(counted.take(FeedHole)) == 1
     counted.connect()
-    counted.send(advanced("l2_data", 0, level(kind="snapshot")), connection=3)
+    counted.send(advanced("l2_data", 0, level(kind="snapshot")))
     counted.send(advanced("heartbeats", 9, {}), connection=2)
     assert counted.take(FeedHole) == []
 

@@ -81,8 +81,8 @@ async def connect(venue):
     async with TestServer(app) as server:
         url = str(server.make_url("/")).replace("http", "ws")
 
-        def make(*streams, symbols=("BTC-USD",), interface=Interface.EXCHANGE, silence_s=PATIENCE_S):
-            config = CoinbaseConfig(ws=url, advanced_ws=url, silence_s=silence_s, sends_per_s=1e3)
+        def make(*streams, symbols=("BTC-USD",), interface=Interface.EXCHANGE, silence_s=PATIENCE_S, **options):
+            config = CoinbaseConfig(ws=url, advanced_ws=url, silence_s=silence_s, sends_per_s=1e3, **options)
             backoff = Backoff(first_s=0.01, cap_s=0.02)
             return CoinbaseFeed(
                 symbols,
@@ -239,6 +239,12 @@ async def test_garbage_is_counted_and_the_feed_goes_on(venue, connect):
     events = await until(connect(), trade_ids)
     assert len(kinds(events, FeedOdd)) == 4
     assert kinds(events, FeedDown) == []
+
+
+async def test_a_message_larger_than_allowed_ends_the_connection_and_says_so(venue, connect):
+    venue.scripts = [says(match(1), match(2) | {"padding": "x" * 2_000}), says(match(3))]
+    events = await until(connect(max_frame_bytes=1_000), lambda found: 3 in trade_ids(found))
+    assert "exceeds limit" in kinds(events, FeedDown)[0].reason
 
 
 async def test_a_refused_subscription_says_why_and_is_tried_again(venue, connect):

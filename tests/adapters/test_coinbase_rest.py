@@ -22,6 +22,7 @@ from daemon.core.ticks import BUY, SELL, Stream, concatenate, empty
 PRODUCT = (Path(__file__).parent / "payloads" / "coinbase" / "exchange_product.json").read_bytes()
 START_NS = 1_704_067_200 * NS_PER_SECOND  # 2024-01-01
 MINUTE_NS = 60 * NS_PER_SECOND
+NOW_NS = START_NS + NS_PER_DAY + 59 * NS_PER_SECOND
 
 
 class Clock:
@@ -119,7 +120,7 @@ async def history(venue, clock):
     app.router.add_get("/products/{product}/{what}", venue.answer)
     async with TestServer(app) as server:
         config = CoinbaseConfig(rest=str(server.make_url("")), rest_per_s=1e6, rest_burst=1e6)
-        made = CoinbaseHistory(config, now_ns=lambda: START_NS + NS_PER_DAY, waits=clock.waits)
+        made = CoinbaseHistory(config, now_ns=lambda: NOW_NS, waits=clock.waits)
         yield made
         await made.close()
 

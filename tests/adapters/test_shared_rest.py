@@ -123,7 +123,8 @@ async def test_a_limit_is_waited_for_as_long_as_the_venue_asks(venue, clock, sta
 
 
 async def test_a_ban_beyond_our_patience_is_an_error_with_its_seconds_and_holds_later_requests(venue, clock):
-    rest = venue.rest(says(status=418, Retry_After="7200"), says(b"ok"), patience_s=300.0)
+    limit = RateLimit(burst=1, per_s=0.01)  # whoever took a turn without need would have to wait for the next
+    rest = venue.rest(says(status=418, Retry_After="7200"), says(b"ok"), patience_s=300.0, limit=limit)
     for _ in range(2):
         with pytest.raises(RateLimited) as limited:
             await rest.get("/x")
@@ -262,6 +263,22 @@ async def test_requests_at_once_queue_up_behind_each_other(clock):
     gate = Gate(RateLimit(burst=4, per_s=2), clock.waits._replace(now_s=lambda: 0.0))
     await asyncio.gather(*(gate.enter(2) for _ in range(5)))
     assert clock.slept == [1.0, 2.0, 3.0]
+
+
+async def test_idleness_earns_no_more_than_the_burst(clock):
+    gate = Gate(RateLimit(burst=4, per_s=2), clock.waits)
+    clock.now += 3_600
+    await gate.enter(6)
+    assert clock.slept == [1.0]
+
+
+def test_a_shorter_wish_for_quiet_does_not_end_a_longer_one(clock):
+    gate = Gate(RateLimit(burst=4, per_s=2), clock.waits)
+    gate.quieten(60)
+    gate.quieten(0)
+    assert gate.quiet_s == 60
+    clock.now += 61
+    assert gate.quiet_s == 0
 
 
 async def test_a_weight_above_the_burst_passes_when_it_is_earned(venue, clock):

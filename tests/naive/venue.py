@@ -70,6 +70,7 @@ class Venue:
         self.queries = []
         self.attempts = 0
         self.options = {}
+        self.refuses = False
         app = web.Application()
         app.router.add_get("/{tail:.*}", self._serve)
         self._server = TestServer(app)
@@ -86,8 +87,8 @@ class Venue:
         script = self.scripts[min(self.attempts, len(self.scripts) - 1)]
         self.attempts += 1
         self.queries.append(request.path_qs)
-        if isinstance(script, int):
-            return web.Response(status=script)
+        if self.refuses or isinstance(script, int):
+            return web.Response(status=503 if self.refuses else script)
         channel = web.WebSocketResponse(timeout=0.05, **self.options)
         await channel.prepare(request)
         talk = Talk(request, channel, len(self.talks) + 1)

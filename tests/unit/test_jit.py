@@ -11,8 +11,9 @@ import pytest
 from daemon import engine
 from daemon.core.market import NS_PER_HOUR, Timeframe
 from daemon.core.strategy import RiskProfile
+from daemon.core.ticks import Stream, ticks
 from daemon.engine import bars as engine_bars
-from daemon.engine import conditions, probe, synthetic
+from daemon.engine import conditions, probe, synthetic, tick_bars
 from daemon.engine.columns import ATR, NAMES
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
@@ -37,6 +38,18 @@ def use_everything(bars):
     combinations = probe.combine(strategies, [(place, RiskProfile()) for place in range(len(strategies))])
     list(probe.run(bars, columns[ATR], signals, program.strategy_signals, combinations))
     engine_bars.lengthen(bars, 4 * NS_PER_HOUR)
+    for decimals in (None, 0):
+        rows = ticks(
+            Stream.TRADES,
+            price_decimals=decimals,
+            size_decimals=decimals,
+            time_ns=bars.start_ns,
+            price=bars.close,
+            size=bars.volume,
+        )
+        tick_bars.bars_of([rows, rows.rows(rows.size, rows.size)], Timeframe.DAY_1)
+        for measure in tick_bars.Measure:
+            tick_bars.ThresholdBars(measure, 1e5).feed(rows)
 
 
 def specialisations():

@@ -136,6 +136,16 @@ def test_one_block_with_many_decimals_does_not_coarsen_later_bars():
     assert last[SEC].volume.tolist() == [2**53 - 1]
 
 
+def test_a_volume_stays_exact_while_decimals_alternate():
+    built = TickBars([DAY])
+    sizes = np.random.default_rng(5).integers(1, 10**6, 200).tolist()
+    for place, size in enumerate(sizes):
+        built.feed(trades([0], [1], [size], size_decimals=8 if place % 2 else 1))
+    exact = sum(Decimal(size).scaleb(-8 if place % 2 else -1) for place, size in enumerate(sizes))
+    assert built.finish()[DAY].volume.tolist() == [float(exact)]
+    assert built.state.bars[DAY].total == float(exact.scaleb(8))
+
+
 def test_float_sizes_sum_in_row_order_whatever_other_lengths_are_asked_for():
     sizes = np.random.default_rng(1).lognormal(0, 5, 500)
     rows = trades(np.arange(500) * 7 * NS_PER_SECOND, np.ones(500), sizes, None, None)
@@ -280,6 +290,11 @@ def test_a_notional_bar_closes_with_the_tick_that_reaches_the_threshold():
     assert columns(built.finish()) == [[3], [4], [0.05], [0.05], [0.05], [0.05], [0.2]]
 
 
+def test_a_threshold_is_the_decimal_it_prints_as():
+    rows = trades(range(7), [1] * 7, size_decimals=2)  # the float 0.07 is a little above seven hundredths
+    assert ThresholdBars(Measure.VOLUME, 0.07).feed(rows).volume.tolist() == [0.07]
+
+
 def test_a_burst_at_one_time_fills_several_bars_that_share_it():
     made = ThresholdBars(Measure.VOLUME, 2).feed(trades([5, 5, 5, 5, 6], [1, 2, 3, 4, 5]))
     assert (made.start_ns.tolist(), made.end_ns.tolist()) == ([5, 5], [5, 5])
@@ -307,6 +322,17 @@ def test_a_notional_stays_exact_while_decimals_alternate():
     assert built.feed(trades([0], [9_499], [1], 4, 1)).size == 0  # 1000000.05, and 0.09499: far off yet
     assert built.feed(trades([0], [85_500], [1], 5, 0)).size == 0
     assert built.feed(trades([0], [1], [1], 4, 1)).size == 1
+
+
+def test_a_notional_is_summed_in_no_finer_a_unit_than_its_own_ticks_have():
+    built = ThresholdBars(Measure.NOTIONAL, 10)
+    built.feed(trades([0], [1], [1], 4, 5))
+    built.feed(trades([0], [1], [1], 1, 2))
+    assert (built.state.measured, built.state.measured_decimals) == (10**6 + 1, 9)
+    built.feed(trades([0, 0], [1000, 7], [100, 1], 1, 2))
+    assert (built.state.measured, built.state.measured_decimals) == (7, 3)
+    built.feed(trades([0], [1000], [100], 1, 2))
+    assert (built.state.measured, built.state.measured_decimals) == (0, 0)
 
 
 def test_a_tick_of_size_nothing_opens_a_bar():

@@ -13,7 +13,9 @@ from daemon.app.cli.options import ConfigFile, DataDir
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from daemon.app.fetching import NoFile
     from daemon.app.importing import Outcome
+    from daemon.ingest.bars import ImportReport
 
 
 class FileSource(StrEnum):
@@ -103,9 +105,9 @@ def _import(
     paths = files_of(files)
     wanted = Wanted(Stream(stream), symbol, venue, source, replace)
     with wiring.writer(settings, settings.data_dir(data_dir), "import") as writer, progress_bar(len(paths)) as progress:
-        outcomes = [_told(outcome, len(paths)) for outcome in import_files(writer, paths, wanted, progress)]
+        outcomes = [told(outcome, len(paths)) for outcome in import_files(writer, paths, wanted, progress)]
     if len(paths) > 1:
-        _sum_up(outcomes)
+        sum_up(outcomes)
     if not all(outcome.succeeded for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -149,10 +151,10 @@ class progress_bar:  # noqa: N801 - a context, used like a function
             self._bar.update(self._task, description=path.name, completed=len(self._seen) - 1, rows=self._rows)
 
 
-class _Told:
+class Told:
     """An outcome that has been printed, for the sum at the end."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Outcome | ImportReport | NoFile) -> None:
         from daemon.app.importing import KeptOut
 
         self.succeeded = not isinstance(outcome, KeptOut)
@@ -162,12 +164,21 @@ class _Told:
         self.replaced = getattr(outcome, "replaced", 0)
 
 
-def _told(outcome: Outcome, files: int) -> _Told:
-    """Print what became of a file."""
+def told(outcome: Outcome | ImportReport | NoFile, files: int) -> Told:
+    """Print what became of a file, or of a part of a fetch."""
     from daemon.api.protocol import iso
+    from daemon.app.fetching import NoFile
     from daemon.app.importing import KeptOut, Unchanged
+    from daemon.ingest.bars import ImportReport
 
-    if isinstance(outcome, KeptOut):
+    if isinstance(outcome, NoFile):
+        typer.echo(f"{outcome.day}: the venue has nothing")
+    elif isinstance(outcome, ImportReport):
+        typer.echo(
+            f"{outcome.instrument} bars {outcome.timeframe}: {outcome.rows:,} rows from {iso(outcome.first_ns)} to "
+            f"{iso(outcome.last_ns)}: {outcome.added:,} added"
+        )
+    elif isinstance(outcome, KeptOut):
         typer.echo(f"error: {outcome.error.message} [{outcome.error.code}]", err=True)
     elif isinstance(outcome, Unchanged):
         typer.echo(f"{outcome.name}: imported before")
@@ -184,10 +195,11 @@ def _told(outcome: Outcome, files: int) -> _Told:
             f"{head}{outcome.instrument} {outcome.stream}: {outcome.rows:,} rows from {iso(outcome.first_ns)} to "
             f"{iso(outcome.last_ns)}: {', '.join(parts)}"
         )
-    return _Told(outcome)
+    return Told(outcome)
 
 
-def _sum_up(outcomes: list[_Told]) -> None:
+def sum_up(outcomes: list[Told]) -> None:
+    """Print the sum of several outcomes."""
     rows, added, repeated, replaced = (
         sum(getattr(outcome, name) for outcome in outcomes) for name in ("rows", "added", "repeated", "replaced")
     )

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from daemon.app.cli import data, probe, service
+from daemon.app.cli import data, live, probe, service
 
 
 class _Root(TyperGroup):
@@ -56,6 +56,7 @@ app = typer.Typer(
 )
 app.add_typer(data.importing, name="import", help="Bring files into the store.")
 app.add_typer(data.stored, name="data", help="Look at what is stored.")
+live.register(app)
 probe.register(app)
 service.register(app)
 

@@ -1,0 +1,180 @@
+"""Live feeds into the store: of a command until it is stopped, of the daemon as configured.
+
+All feeds of a process run on one event loop in a thread of its own: they decode in bursts, and the loop that answers
+requests must not wait for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from adapters import registry
+from daemon.core.errors import AtlasError, Code, ConfigError, InvalidRequest
+from daemon.core.market import Timeframe
+from daemon.core.ticks import Stream
+from daemon.ingest.recording import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adapters.registry import VenueSettings
+    from daemon.app.wiring import Store
+    from daemon.ingest.recording import RecordConfig, RecordStatus
+
+_log = logging.getLogger(__name__)
+
+_BARS: Final = "bars:"
+_STOP_S: Final = 10.0
+
+
+class FeedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table `[feeds.NAME]` of config.toml.
+
+    venue: binance or coinbase. symbols: ours, such as BTCUSDT or BTCUSDT-PERP. streams: trades, agg_trades, quotes,
+    depth, bars:1Min.
+    """
+
+    venue: str
+    symbols: list[str]
+    streams: list[str]
+
+
+def parse_streams(names: Sequence[str]) -> tuple[list[Stream], list[Timeframe]]:
+    """Return streams and the timeframes of bars; InvalidRequest INVALID_REQUEST for others."""
+    streams: list[Stream] = []
+    timeframes: list[Timeframe] = []
+    for name in names:
+        stream, _, timeframe = name.partition(":")
+        try:
+            streams.append(Stream(stream))
+            if timeframe or stream == Stream.BARS:
+                timeframes.append(Timeframe(timeframe))
+        except ValueError:
+            raise InvalidRequest(
+                Code.INVALID_REQUEST,
+                f"stream `{name}` is not one of trades, agg_trades, quotes, depth, or {_BARS} with one of "
+                f"{', '.join(Timeframe)}",
+                {"field": "streams"},
+            ) from None
+    return list(dict.fromkeys(streams)), timeframes
+
+
+def recorders(store: Store, feed: FeedConfig, settings: VenueSettings, config: RecordConfig) -> list[Recorder]:
+    """Make the recorders of a feed; InvalidRequest where it names what does not exist."""
+    if feed.venue not in registry.VENUES:
+        known = ", ".join(registry.VENUES)
+        raise InvalidRequest(Code.INVALID_REQUEST, f"venue `{feed.venue}` is not one of {known}", {"field": "venue"})
+    streams, timeframes = parse_streams(feed.streams)
+    return [
+        Recorder(
+            store.bars,
+            store.ticks,
+            feed.venue,
+            live,
+            lambda symbol: registry.history_of(feed.venue, symbol, settings),
+            config,
+        )
+        for live in registry.feeds_of(feed.venue, feed.symbols, streams, timeframes, settings)
+    ]
+
+
+class Recordings:
+    """The daemon's feeds, recording on a thread of their own between `start` and `stop`."""
+
+    def __init__(
+        self, store: Store, feeds: dict[str, FeedConfig], settings: VenueSettings, config: RecordConfig
+    ) -> None:
+        self._recorders: list[tuple[str, Recorder]] = []
+        self._make = list(feeds.items())
+        self._store = store
+        self._settings = settings
+        self._config = config
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._run, name="feeds", daemon=True)
+
+    @property
+    def status(self) -> dict[str, list[RecordStatus]]:
+        """How each feed is doing."""
+        found: dict[str, list[RecordStatus]] = {}
+        for name, recorder in list(self._recorders):
+            found.setdefault(name, []).append(recorder.status)
+        return found
+
+    def start(self) -> None:
+        """Begin to record; without feeds nothing happens. ConfigError names a feed that cannot be."""
+        if not self._make:
+            return
+        for name, feed in self._make:
+            try:
+                parse_streams(feed.streams)
+            except InvalidRequest as error:
+                raise ConfigError(Code.CONFIG_INVALID, f"feeds.{name}: {error.message}") from None
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what has arrived and end the connections."""
+        if self._loop is not None and self._stopped is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._thread.join(_STOP_S)
+
+    def _run(self) -> None:
+        asyncio.run(self._record())
+
+    async def _record(self) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        for name, feed in self._make:
+            try:
+                made = recorders(self._store, feed, self._settings, self._config)
+            except AtlasError as error:
+                _log.error("feed %s: %s [%s]", name, error.message, error.code)
+                continue
+            self._recorders += [(name, recorder) for recorder in made]
+        tasks = []
+        for name, recorder in self._recorders:
+            task = asyncio.create_task(recorder.run())
+            task.add_done_callback(partial(_say_end, name, recorder))
+            tasks.append(task)
+        await self._stopped.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _say_end(name: str, recorder: Recorder, task: asyncio.Task[None]) -> None:
+    """Say why a feed has ended by itself; the others go on."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, AtlasError):
+        recorder.status.last_error = error.message
+        _log.error("feed %s has ended: %s [%s]", name, error.message, error.code)
+    elif error is not None:
+        recorder.status.last_error = str(error)
+        _log.error("feed %s has ended", name, exc_info=error)
+
+
+async def record(made: Sequence[Recorder], seconds: float | None) -> None:
+    """Run recorders for so long, until SIGINT or SIGTERM, or until one fails; what has arrived is committed."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # Windows: Ctrl-C ends asyncio.run instead
+            loop.add_signal_handler(number, stopped.set)
+    waiting = asyncio.create_task(stopped.wait())
+    tasks = [asyncio.create_task(recorder.run()) for recorder in made]
+    try:
+        await asyncio.wait([waiting, *tasks], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (waiting, *tasks):
+            task.cancel()
+        outcomes = await asyncio.gather(waiting, *tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome

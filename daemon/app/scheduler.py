@@ -1,0 +1,132 @@
+"""The daemon's regular work on what is stored: compaction, retention, repair of gaps.
+
+Each runs on a thread, never twice at once; one that was missed (the machine slept) runs once when it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from adapters import registry
+from daemon.core.errors import AtlasError, Code, ConfigError, StoreCorrupt, StoreFull
+from daemon.ingest.recording import fill_holes
+from daemon.store.ledger import CONTIGUOUS
+from daemon.store.upkeep import compact, retain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from adapters.registry import VenueSettings
+    from daemon.app.wiring import Store
+    from daemon.ingest.recording import RecordConfig
+    from daemon.store.upkeep import RetentionConfig
+
+_log = logging.getLogger(__name__)
+
+_LATE_S: Final = 24 * 3_600
+
+
+class ScheduleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Section `[schedule]` of config.toml: five fields of crontab in UTC, empty for never."""
+
+    compact: str = ""
+    retention: str = ""
+    repair_gaps: str = ""
+
+
+class Upkeep:
+    """What is done to a store on schedule; also callable by itself."""
+
+    def __init__(self, store: Store, retention: RetentionConfig, record: RecordConfig, settings: VenueSettings) -> None:
+        self._store = store
+        self._retention = retention
+        self._record = record
+        self._settings = settings
+
+    def compact(self) -> None:
+        """Lay tails over chunks and join small chunks, series by series."""
+        for series in self._store.ticks.series():
+            done = compact(self._store.ticks, series.instrument, series.stream)
+            if done.chunks_before != done.chunks_after:
+                _log.info("%s %s: compacted to %d chunks", series.instrument.key, series.stream, done.chunks_after)
+
+    def retain(self) -> None:
+        """Let go of what is older or more than configured."""
+        for (instrument, stream), rows in retain(self._store.ticks, self._retention).items():
+            _log.info("%s %s: %d old rows deleted, as [retention] says", instrument.key, stream, rows)
+
+    def repair_gaps(self) -> None:
+        """Ask venues for the rows of open holes between ids."""
+        asyncio.run(self._repair())
+
+    async def _repair(self) -> None:
+        for series in self._store.ticks.series():
+            if series.instrument.venue not in registry.VENUES or series.stream not in CONTIGUOUS:
+                continue
+            if not series.open_holes:
+                continue
+            source = registry.history_of(series.instrument.venue, series.instrument.symbol, self._settings)
+            try:
+                if series.stream in source.streams:
+                    most = self._record.backfill_rows
+                    rows = await fill_holes(self._store.ticks, source, series.instrument, series.stream, most)
+                    _log.info("%s %s: %d missing rows fetched", series.instrument.key, series.stream, rows)
+            except (StoreFull, StoreCorrupt):
+                raise
+            except AtlasError as error:
+                _log.warning("%s: holes stay open: %s", series.instrument.key, error.message)
+            finally:
+                await source.close()
+
+
+class Scheduler:
+    """Runs upkeep as configured, between `start` and `stop`."""
+
+    def __init__(self, upkeep: Upkeep, config: ScheduleConfig) -> None:
+        self._jobs: dict[str, tuple[str, Callable[[], None]]] = {
+            "compact": (config.compact, upkeep.compact),
+            "retention": (config.retention, upkeep.retain),
+            "repair_gaps": (config.repair_gaps, upkeep.repair_gaps),
+        }
+        self._scheduler: Any = None
+
+    def start(self) -> None:
+        """Begin; without any schedule nothing is started. ConfigError for five fields that are none."""
+        wanted = {name: job for name, job in self._jobs.items() if job[0]}
+        if not wanted:
+            return
+        from apscheduler.schedulers.background import BackgroundScheduler
+        from apscheduler.triggers.cron import CronTrigger
+
+        self._scheduler = BackgroundScheduler(timezone="UTC")
+        for name, (fields, action) in wanted.items():
+            try:
+                trigger = CronTrigger.from_crontab(fields, timezone="UTC")
+            except ValueError as error:
+                raise ConfigError(
+                    Code.CONFIG_INVALID,
+                    f"schedule.{name}: `{fields}` is not five fields of crontab, such as `30 3 * * *` ({error})",
+                ) from None
+            self._scheduler.add_job(
+                _said(name, action), trigger, id=name, max_instances=1, coalesce=True, misfire_grace_time=_LATE_S
+            )
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """End, after the work that is under way."""
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=True)
+
+
+def _said(name: str, action: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        try:
+            action()
+        except AtlasError as error:
+            _log.error("%s: %s [%s]", name, error.message, error.code)
+
+    return run
