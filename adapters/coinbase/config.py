@@ -20,7 +20,7 @@ class Interface(StrEnum):
 class CoinbaseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Hosts without a path, limits of the venue, seconds.
 
-    rest, ws: of the Exchange. advanced_rest, advanced_ws: of Advanced Trade; its requests are not used so far.
+    rest, ws: of the Exchange. advanced_ws: of Advanced Trade; its requests give nothing that the Exchange's do not.
     rest_per_s, rest_burst: requests a second, and at once; the venue's limit is 10 and 15.
     patience_s: the longest that one request waits for limits to pass.
     silence_s: of a feed, until it counts as stalled; heartbeats come every second, so this is several missed.
@@ -31,7 +31,6 @@ class CoinbaseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     rest: str = "https://api.exchange.coinbase.com"
     ws: str = "wss://ws-feed.exchange.coinbase.com"
-    advanced_rest: str = "https://api.coinbase.com"
     advanced_ws: str = "wss://advanced-trade-ws.coinbase.com"
     rest_per_s: float = 8.0
     rest_burst: float = 10.0

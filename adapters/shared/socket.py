@@ -148,8 +148,7 @@ class Socket:
 
         Raises SourceUnavailable when there is no connection, or it fails: the opening messages will be sent anew.
         """
-        line = self._line
-        if line is None:
+        if (line := self._line) is None:
             raise SourceUnavailable(Code.SOURCE_UNAVAILABLE, f"{self._name} is not connected; it is being tried again")
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):

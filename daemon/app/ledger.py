@@ -11,7 +11,7 @@ from daemon.store import instruments, keys, ledger
 from daemon.store.tick_chunks import STREAMS
 
 if TYPE_CHECKING:
-    from daemon.app.wiring import Store
+    from daemon.app.stores import Store
 
 _FIELDS = ("symbol", "stream", "start", "stop", "missing", "after_id", "before_id", "reason", "repaired")
 

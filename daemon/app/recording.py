@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adapters.registry import VenueSettings
-    from daemon.app.wiring import Store
+    from daemon.app.stores import Store
     from daemon.ingest.recording import RecordConfig, RecordStatus
 
 _log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from adapters.registry import VenueSettings
-    from daemon.app.wiring import Store
+    from daemon.app.stores import Store
     from daemon.ingest.recording import RecordConfig
     from daemon.store.upkeep import RetentionConfig
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
 
@@ -20,13 +20,13 @@ from daemon.app.lock import WriterLock, write_atomically
 from daemon.app.recording import Recordings
 from daemon.app.resources import resource
 from daemon.app.scheduler import Scheduler, Upkeep
+from daemon.app.stores import Store, open_store
 from daemon.core.errors import Code, ConfigError, Conflict
 from daemon.ingest.bars import ImportReport, import_bars
 from daemon.ingest.ticks import TickReport, TickUpload, store_upload
 from daemon.research import strategies
 from daemon.research.executors import ProcessExecutor, ThreadExecutor, WorkerSetup
 from daemon.research.runs import SPOOL_FOLDER, Runs
-from daemon.store.bars import BarStore
 from daemon.store.env import FILE_NAME, Environment
 from daemon.store.ticks import TickStore
 
@@ -46,20 +46,6 @@ LOG_FOLDER: Final = "logs"
 _SHARED_WRITE: Final = 0o022
 
 ExecutorKind = Literal["processes", "threads"]
-
-
-class Store(NamedTuple):
-    """An open store to read from."""
-
-    env: Environment
-    bars: BarStore
-    ticks: TickStore
-
-
-def open_store(env: Environment) -> Store:
-    """Give an environment its rooms."""
-    bars = BarStore(env)
-    return Store(env, bars, bars.ticks)
 
 
 class Writer(Protocol):

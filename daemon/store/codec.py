@@ -153,6 +153,17 @@ def decode_exactly(
     return _Reader(value, buffers or _FreshBuffers()).exactly(wanted)
 
 
+def to_floats(column: Int64s, decimals: int, out: Float64s | None = None) -> Float64s:
+    """Divide integers by 10^decimals: the float64 nearest to each, and so the float that a number came from."""
+    # Divide: multiplying by the inverse is wrong for every eighth price or more.
+    floats: Float64s = np.divide(column, 10.0**decimals, out=out)
+    if column.size and (column.max() > EXACT_INTEGER or column.min() < -EXACT_INTEGER):
+        # Rounded to a float before it is divided, such an integer would be rounded twice; Python's own are not.
+        for place in np.flatnonzero((column > EXACT_INTEGER) | (column < -EXACT_INTEGER)).tolist():
+            floats[place] = int(column[place]) / 10**decimals
+    return floats
+
+
 class _Reader:
     """One value being decoded."""
 
@@ -183,9 +194,7 @@ class _Reader:
     def _floats(self, place: int, column: Column, decimals: int | None) -> Column:
         if decimals is None:
             return column
-        out = self._buffers.get((place, "floats"), self._rows, np.float64)
-        # Divide: multiplying by the inverse is wrong for every eighth price or more.
-        return np.divide(column, 10.0**decimals, out=out)
+        return to_floats(column, decimals, self._buffers.get((place, "floats"), self._rows, np.float64))
 
     def _column(self, place: int) -> Decoded:
         codec, dtype, decimals, relative, body = self._entry(place)

@@ -18,6 +18,8 @@ from daemon.store.tick_chunks import joined
 if TYPE_CHECKING:
     from daemon.core.ticks import Column
 
+# The same trade may be told in milliseconds by one source and in microseconds by another: this far apart in time.
+COARSEST_UNIT_NS: Final = 1_000_000
 # Beside the id, what tells rows of one id apart.
 _WITH_ID: Final = {
     Stream.TRADES: (),
@@ -53,8 +55,9 @@ class Overlaid(NamedTuple):
 def in_order(rows: Ticks) -> Ticks:
     """Sort rows by time, then id; rows of one id keep their order."""
     times, ids = rows.time_ns, rows.column("id")
-    steps = np.diff(times)
-    if (steps > 0).all() or not ((steps < 0) | ((steps == 0) & (np.diff(ids) < 0))).any():
+    # Compared, not subtracted: a difference of far times wraps around.
+    before, after = times[:-1], times[1:]
+    if (before < after).all() or not ((before > after) | ((before == after) & (ids[:-1] > ids[1:]))).any():
         return rows
     return rows.take(np.lexsort((ids, times)))
 
@@ -77,10 +80,12 @@ def lay_over(stored: Ticks, new: Ticks, *, replace: bool = False) -> Overlaid:
     contradicting = np.flatnonzero(repeated & differs)
     kept = is_head.copy()
     if replace and contradicting.size:
-        # The last of a group is the newest word on it.
-        groups, last = np.unique(group[contradicting][::-1], return_index=True)
-        kept[head[groups]] = False
-        kept[contradicting[::-1][last]] = True
+        # The last of a group is the newest word on it, and may be what is stored.
+        newest = np.flatnonzero(repeated)[::-1]
+        newest = newest[np.unique(group[newest], return_index=True)[1]]
+        newest = newest[differs[newest]]
+        kept[head[group[newest]]] = False
+        kept[newest] = True
     return Overlaid(
         rows=in_order(both.take(np.flatnonzero(kept))),
         fresh=in_order(both.take(np.flatnonzero(is_head & is_new))),

@@ -62,8 +62,11 @@ def read(
     stop_ns: TsNs | None = None,
 ) -> Ticks:
     """Read the tail's rows of [start_ns, stop_ns) in order of time and id; None is open."""
-    parts = [rows for _, rows in _batches(transaction, series_key, stream, start_ns, stop_ns)]
-    rows = in_order(joined(parts, stream))
+    batches = list(_batches(transaction, series_key, stream, start_ns, stop_ns))
+    rows = joined([rows for _, rows in batches], stream)
+    if len(batches) > 1:  # by decimals; rows of one time and id stay as they arrived
+        rows = rows.take(np.argsort(np.concatenate([arrived for arrived, _ in batches]), kind="stable"))
+    rows = in_order(rows)
     low = 0 if start_ns is None else int(np.searchsorted(rows.time_ns, start_ns))
     high = rows.size if stop_ns is None else int(np.searchsorted(rows.time_ns, stop_ns))
     return rows.rows(low, max(low, high))
@@ -90,10 +93,13 @@ def _record(columns: Int64s, decimals: tuple[int, int], buffer: Column) -> bytes
 
 def _batches(
     transaction: Transaction, series_key: bytes, stream: Stream, start_ns: TsNs | None, stop_ns: TsNs | None
-) -> Iterator[tuple[tuple[int, int], Ticks]]:
-    """Unpack records that may hold rows of the range, those of the same decimals in one go."""
-    batches: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
-    for _, value in transaction.scan(DATABASE, series_key):
+) -> Iterator[tuple[Int64s, Ticks]]:
+    """Unpack records that may hold rows of the range, those of the same decimals in one go.
+
+    Yields the number of each row's record beside the rows.
+    """
+    batches: dict[tuple[int, int], list[tuple[int, int, bytes]]] = {}
+    for key, value in transaction.scan(DATABASE, series_key):
         if len(value) < _HEAD.size:
             raise StoreCorrupt(Code.STORE_CORRUPT, "a record of the live tail is cut short")
         row_count, price, size, first_ns, last_ns, crc = _HEAD.unpack_from(value)
@@ -101,17 +107,21 @@ def _batches(
             record = bytes(value)
             if zlib.crc32(record[_HEAD.size :], zlib.crc32(record[:_CRC_AT])) != crc:
                 raise StoreCorrupt(Code.STORE_CORRUPT, "a record of the live tail is damaged: its checksum differs")
-            batches.setdefault((price, size), []).append((row_count, record))
+            number = int(_NUMBER.unpack_from(key, len(series_key))[0])
+            batches.setdefault((price, size), []).append((number, row_count, record))
     for decimals, records in batches.items():
-        yield decimals, _unpacked(stream, decimals, records)
+        numbers, row_counts, values = zip(*records, strict=True)
+        yield np.repeat(numbers, row_counts), _unpacked(stream, decimals, row_counts, values)
 
 
-def _unpacked(stream: Stream, decimals: tuple[int, int], records: list[tuple[int, bytes]]) -> Ticks:
+def _unpacked(
+    stream: Stream, decimals: tuple[int, int], counts: tuple[int, ...], records: tuple[bytes, ...]
+) -> Ticks:
     from daemon.store import packing
 
-    data = np.frombuffer(bytearray().join(value for _, value in records), dtype=np.uint8)
-    lengths = np.array([len(value) for _, value in records], dtype=np.int64)
-    row_counts = np.array([row_count for row_count, _ in records], dtype=np.int64)
+    data = np.frombuffer(bytearray().join(records), dtype=np.uint8)
+    lengths = np.array([len(record) for record in records], dtype=np.int64)
+    row_counts = np.array(counts, dtype=np.int64)
     kinds = COLUMNS[stream]
     out = np.empty((len(kinds), int(row_counts.sum())), dtype=np.int64)
     packing.unpack(data, np.cumsum(lengths) - lengths + _HEAD.size, row_counts, out)

@@ -71,11 +71,22 @@ def _settle(columns: list[Column], places: Sequence[int], decimals: Sequence[int
         return 0
     numbers = [each for each in decimals if each is not None]
     most = max(numbers, default=None) if len(numbers) == len(decimals) else None
+    if most is not None and not all(_fits(columns[place], most - each) for place, each in zip(places, numbers, strict=True)):
+        most = None
     for place, each in zip(places, decimals, strict=True):
         if each == most or each is None:
             continue
-        columns[place] = columns[place] / 10.0**each if most is None else columns[place] * 10 ** (most - each)
+        columns[place] = (
+            codec.to_floats(columns[place], each) if most is None else columns[place] * 10 ** (most - each)
+        )
     return most
+
+
+def _fits(column: Column, more_decimals: int) -> bool:
+    """Tell whether integers fit 64 bits with more decimals."""
+    if not column.size or not more_decimals:
+        return True
+    return max(abs(int(column.min())), abs(int(column.max()))) * 10**more_decimals < 1 << 63
 
 
 def cut(times: Column) -> Iterator[tuple[int, int]]:
@@ -94,16 +105,41 @@ def cut(times: Column) -> Iterator[tuple[int, int]]:
 def joined(parts: Sequence[Ticks], stream: Stream) -> Ticks:
     """Join parts in their order; no parts are no rows.
 
-    Where one part has floats that no decimals give back, the others become floats as well; OverflowError where an
-    integer among them has no float of its own.
+    Where one part has floats that no decimals give back, or integers would not fit at common decimals, all become
+    floats; OverflowError where an integer among them has no float of its own.
     """
     filled = [part for part in parts if part.size]
     if not filled:
         return core_ticks.empty(stream)
     for kind in (Kind.PRICE, Kind.SIZE):
-        if len({part.decimals(kind) is None for part in filled}) > 1:
+        if not _fit_together(filled, kind):
             filled = [_with_floats(part, kind) for part in filled]
     return core_ticks.concatenate(filled)
+
+
+def _fit_together(parts: Sequence[Ticks], kind: Kind) -> bool:
+    """Tell whether the columns of a kind are all floats, or integers that fit at common decimals."""
+    decimals = [part.decimals(kind) for part in parts]
+    numbers = [each for each in decimals if each is not None]
+    if len(numbers) < len(decimals):
+        return not numbers
+    most = max(numbers)
+    places = [place for place, each in enumerate(COLUMNS[parts[0].stream].values()) if each is kind]
+    return all(
+        _fits(part.columns[place], most - each)
+        for part, each in zip(parts, numbers, strict=True)
+        for place in places
+        if each < most
+    )
+
+
+def _have_floats(column: Column) -> bool:
+    """Tell whether integers, without the zeros at their ends, have no more digits than a float64 holds."""
+    large = column[(column > codec.EXACT_INTEGER) | (column < -codec.EXACT_INTEGER)]
+    while large.size and not (large % 10).any():
+        large = large // 10
+        large = large[(large > codec.EXACT_INTEGER) | (large < -codec.EXACT_INTEGER)]
+    return not large.size
 
 
 def _with_floats(rows: Ticks, kind: Kind) -> Ticks:
@@ -113,9 +149,9 @@ def _with_floats(rows: Ticks, kind: Kind) -> Ticks:
     columns = list(rows.columns)
     for place, each in enumerate(COLUMNS[rows.stream].values()):
         if each is kind:
-            if columns[place].size and np.abs(columns[place]).max() > codec.EXACT_INTEGER:
+            if not _have_floats(columns[place]):
                 raise OverflowError(f"a {kind} has more digits than a float64 holds")
-            columns[place] = columns[place] / 10.0**decimals
+            columns[place] = codec.to_floats(columns[place], decimals)
     price = None if kind is Kind.PRICE else rows.price_decimals
     size = None if kind is Kind.SIZE else rows.size_decimals
     return Ticks(rows.stream, tuple(columns), price, size)

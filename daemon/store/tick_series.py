@@ -5,7 +5,7 @@ What live appends, bulk writing and upkeep share. A series' prefix is the key of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from daemon.core.market import TsNs
 from daemon.core.ticks import NO_ID, Stream, Ticks
 from daemon.store import codec, instruments, keys, tail
-from daemon.store.overlay import lay_over
+from daemon.store.overlay import COARSEST_UNIT_NS, in_order
 from daemon.store.tick_chunks import KEY_STREAMS, STREAMS, cut, decode, encode, joined
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from daemon.core.market import Instrument, Int64s
     from daemon.store.env import Transaction
 
-EARLIEST = -(1 << 63)
+EARLIEST: Final = -(1 << 63)
+LATEST: Final = (1 << 63) - 1
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +67,11 @@ def put_entry(transaction: Transaction, prefix: bytes, entry: Entry) -> None:
         transaction.delete("series", prefix)
 
 
+def around(first_ns: TsNs, last_ns: TsNs) -> tuple[TsNs, TsNs]:
+    """Widen a stretch by as much as the same row's times may differ."""
+    return max(EARLIEST, first_ns - COARSEST_UNIT_NS), min(LATEST, last_ns + COARSEST_UNIT_NS)
+
+
 def chunk_keys(transaction: Transaction, prefix: bytes, start_ns: TsNs, stop_ns: TsNs) -> list[bytes]:
     """Keys of the chunks that may hold rows of [start, stop], in order."""
     start = transaction.floor("chunks", prefix, keys.chunk(prefix, start_ns))
@@ -86,8 +92,9 @@ def read_chunk(transaction: Transaction, key: bytes, stream: Stream, names: Sequ
 
 
 def stored_between(transaction: Transaction, prefix: bytes, stream: Stream, start_ns: TsNs, stop_ns: TsNs) -> Ticks:
-    """Read the rows of [start, stop], and those of the chunks and the tail around them."""
-    parts = [read_chunk(transaction, key, stream) for key in chunk_keys(transaction, prefix, start_ns, stop_ns)]
+    """Read the rows that may be the same as rows of [start, stop], and those of the chunks and the tail around them."""
+    inside = chunk_keys(transaction, prefix, *around(start_ns, stop_ns))
+    parts = [read_chunk(transaction, key, stream) for key in inside]
     parts.append(tail.read(transaction, prefix, stream))
     return joined(parts, stream)
 
@@ -97,12 +104,13 @@ def neighbourhood(
 ) -> tuple[Int64s, Int64s]:
     """Read ids and times of all rows of a stretch that holds [start, stop] and a row on either side of it."""
     names = ("time_ns", "id")
-    inside = chunk_keys(transaction, prefix, start_ns - 1, stop_ns)
+    inside = chunk_keys(transaction, prefix, max(EARLIEST, start_ns - 1), stop_ns)
     parts = [read_chunk(transaction, key, stream, names) for key in inside]
     if inside:
-        before = transaction.floor("chunks", prefix, keys.chunk(prefix, keys.chunk_time(inside[0]) - 1))
+        first = keys.chunk_time(inside[0])
+        before = transaction.floor("chunks", prefix, keys.chunk(prefix, first - 1)) if first > EARLIEST else None
         parts += [read_chunk(transaction, before, stream, names)] if before else []
-    after = next(transaction.scan("chunks", prefix, keys.chunk(prefix, stop_ns + 1)), None)
+    after = next(transaction.scan("chunks", prefix, keys.chunk(prefix, stop_ns) + b"\0"), None)
     parts += [read_chunk(transaction, after[0], stream, names)] if after else []
     ids = [part.column("id") for part in parts]
     times = [part.time_ns for part in parts]
@@ -154,22 +162,58 @@ def rewrite(transaction: Transaction, prefix: bytes, old: Sequence[bytes], value
 
 
 def compact_tail(transaction: Transaction, prefix: bytes, stream: Stream) -> None:
-    """Lay a series' tail over its chunks and empty it."""
+    """Move a series' tail into its chunks; those that no row of it falls into stay as they are."""
     entry = entry_of(transaction, prefix)
     if not entry.tail_rows:
         return
     live = tail.read(transaction, prefix, stream)
-    old = chunk_keys(transaction, prefix, int(live.time_ns[0]), int(live.time_ns[-1]))
-    last_holds = old and codec.rows(transaction.get("chunks", old[-1]) or b"") >= codec.CHUNK_ROWS
-    if len(old) == 1 and last_holds and entry.last_ns < entry.tail_first_ns:
-        old = []  # a full chunk that ends before the tail begins stays as it is
-    chunks = [read_chunk(transaction, key, stream) for key in old]
-    rows = lay_over(joined(chunks, stream), live).rows
     tail.clear(transaction, prefix)
     cleared = msgspec.structs.replace(entry, tail_rows=0, tail_first_ns=0, tail_last_ns=0, tail_bytes=0)
     transaction.put("series", prefix, msgspec.msgpack.encode(cleared))
-    values = [(int(rows.time_ns[start]), encode(rows.rows(start, stop))) for start, stop in cut(rows.time_ns)]
-    rewrite(transaction, prefix, old, values)
+    while live.size:
+        count, old = first_stretch(transaction, prefix, live)
+        stretch, live = live.rows(0, count), live.rows(count, live.size)
+        if len(old) == 1 and _is_full_before(transaction, old[0], stretch):
+            old = []
+        # Merged only: the tail took no row that the chunks have, and equal ones without ids are several.
+        rows = merged([*(read_chunk(transaction, key, stream) for key in old), stretch], stream)
+        values = [(int(rows.time_ns[start]), encode(rows.rows(start, stop))) for start, stop in cut(rows.time_ns)]
+        rewrite(transaction, prefix, old, values)
+
+
+def first_stretch(transaction: Transaction, prefix: bytes, rows: Ticks) -> tuple[int, list[bytes]]:
+    """Count the first of ordered rows that fall into the same chunks, and name those chunks.
+
+    Chunks with rows close to the border between them go together: the same row may be stored on its other side.
+    """
+    times = rows.time_ns
+    low, high = around(int(times[0]), int(times[-1]))
+    members: list[bytes] = []
+    for key, _ in transaction.scan("chunks", prefix, transaction.floor("chunks", prefix, keys.chunk(prefix, low))):
+        border = keys.chunk_time(key)
+        if border > high:
+            break
+        count = int(np.searchsorted(times, border)) if members else 0
+        if count:
+            is_close = border - int(times[count - 1]) <= COARSEST_UNIT_NS or (
+                count < times.size and int(times[count]) - border <= COARSEST_UNIT_NS
+            )
+            if not is_close:
+                return count, members
+        members.append(key)
+    return int(times.size), members
+
+
+def merged(parts: Sequence[Ticks], stream: Stream) -> Ticks:
+    """Join rows of which none is in two parts, in order of time and id."""
+    return in_order(joined(parts, stream))
+
+
+def _is_full_before(transaction: Transaction, key: bytes, rows: Ticks) -> bool:
+    value = transaction.get("chunks", key)
+    if value is None or codec.rows(value) < codec.CHUNK_ROWS:
+        return False
+    return bool(decode(value, _stream_of(key[: keys.SERIES_BYTES]), ("time_ns",)).time_ns[-1] < rows.time_ns[0])
 
 
 def _ends(transaction: Transaction, prefix: bytes, entry: Entry) -> tuple[TsNs, TsNs, int]:
@@ -180,8 +224,10 @@ def _ends(transaction: Transaction, prefix: bytes, entry: Entry) -> tuple[TsNs, 
     last_key = transaction.floor("chunks", prefix, prefix + b"\xff" * 8)
     last = read_chunk(transaction, last_key or first[0], _stream_of(prefix), ("time_ns", "id"))
     last_ns = int(last.time_ns[-1])
-    is_in_tail = entry.tail_rows and entry.tail_last_ns > last_ns
-    return keys.chunk_time(first[0]), last_ns, entry.last_id if is_in_tail else int(last.column("id")[-1])
+    last_id = int(last.column("id")[-1])
+    if entry.tail_rows and entry.tail_last_ns >= last_ns:
+        last_id = entry.last_id if entry.tail_last_ns > last_ns else max(entry.last_id, last_id)
+    return keys.chunk_time(first[0]), last_ns, last_id
 
 
 def _stream_of(prefix: bytes) -> Stream:

@@ -42,6 +42,9 @@ def test_the_shipped_defaults_are_complete_and_the_documents_scales():
     }
     stated = tomllib.loads(SHIPPED.read_text())
     for section, kind in typing.get_type_hints(Config).items():
+        if section == "feeds":
+            assert stated[section] == {}
+            continue
         assert list(stated[section]) == [field.name for field in msgspec.structs.fields(kind)], section
 
 

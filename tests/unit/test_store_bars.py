@@ -12,8 +12,8 @@ from daemon.core.errors import Code, InvalidRequest, NotFound
 from daemon.core.market import NS_PER_HOUR, Bars, Instrument, Timeframe
 from daemon.store import codec
 from daemon.store.bars import BarStore
-from daemon.store.instruments import parse_instrument
 from daemon.store.env import Environment, StoreConfig
+from daemon.store.instruments import parse_instrument
 
 SPY = Instrument("local", "SPY")
 HOUR = Timeframe.HOUR_1

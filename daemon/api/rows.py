@@ -1,0 +1,144 @@
+"""Blocks of history as JSON and MessagePack.
+
+An object a row, made without a dictionary a row: ten thousand bars take some milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from daemon.core.errors import Code, InvalidRequest
+from daemon.core.ticks import NO_ID, UNKNOWN_NS, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from daemon.research.history import Block, History
+
+# One encoding of these holds the interpreter for a millisecond, so the loop goes on in between.
+_ROWS_AT_ONCE: Final = 1_024
+_NS_PER_MS: Final = 1_000_000
+# A float64 tells every decimal number of so many digits, and its shortest text is that number.
+_TOLD_BY_FLOATS: Final = 10**15
+# MessagePack says how many rows there are before the first, so a page of it is held whole.
+MAX_PACKED: Final = 100_000
+_FIX_MAP: Final = 0x80
+_ARRAY_32: Final = b"\xdd"
+
+
+def json_pieces(history: History) -> Iterator[bytes]:
+    """Make `{"symbol", "stream", "timeframe", "rows", "next_cursor"}` piece by piece."""
+    encode = _Encoder(history, msgspec.json.encode, exact=True)
+    yield msgspec.json.encode(_head(history))[:-1] + b',"rows":['
+    comma = b""
+    for block in history.blocks():
+        for rows in encode(block):
+            yield comma + rows[1:-1]
+            comma = b","
+        if not block.size:
+            yield b""
+    yield b'],"next_cursor":' + msgspec.json.encode(history.next_cursor) + b"}"
+
+
+def msgpack_pieces(history: History) -> Iterator[bytes]:
+    """Make the same as MessagePack; no row leaves before the last is made."""
+    encode = _Encoder(history, msgspec.msgpack.encode, exact=False)
+    parts, count = [], 0
+    for block in history.blocks():
+        for rows in encode(block):
+            parts.append(_without_header(rows))
+        count += block.size
+        yield b""
+    head = _head(history)
+    fields = b"".join(msgspec.msgpack.encode(each) for pair in head.items() for each in pair)
+    names = bytes([_FIX_MAP + len(head) + 2]) + fields + msgspec.msgpack.encode("rows")
+    yield names + _ARRAY_32 + count.to_bytes(4, "big")
+    yield from parts
+    yield msgspec.msgpack.encode("next_cursor") + msgspec.msgpack.encode(history.next_cursor)
+
+
+def packed_limit(limit: int | None) -> int:
+    """Check the limit of a MessagePack page; InvalidRequest INVALID_REQUEST."""
+    if limit is None or limit > MAX_PACKED:
+        raise InvalidRequest(
+            Code.INVALID_REQUEST,
+            f"msgpack has at most {MAX_PACKED} rows in a page: go on with next_cursor, or take json, csv or arrow",
+            {"field": "limit"},
+        )
+    return limit
+
+
+class _Encoder:
+    """Turns blocks into encoded lists of row objects. exact: long decimals as they are, not as the nearest float64."""
+
+    def __init__(self, history: History, encode: Callable[[Any], bytes], *, exact: bool) -> None:
+        self._kinds = history.kinds
+        self._sides = np.array(history.sides, dtype=object)
+        self._encode = encode
+        self._exact = exact
+        # Bars of a length of time begin with a whole second.
+        self._has_nanos = history.timeframe is None or "end_timestamp" in history.kinds
+        names = [name for column in self._kinds for name in self._names(column)]
+        self._row: type[msgspec.Struct] = msgspec.defstruct("Row", names, gc=False)
+
+    def __call__(self, block: Block) -> Iterator[bytes]:
+        for at in range(0, block.size, _ROWS_AT_ONCE):
+            rows = block.rows(at, min(at + _ROWS_AT_ONCE, block.size))
+            columns = [column for name in self._kinds for column in self._plain(name, rows)]
+            yield self._encode(list(map(self._row, *columns)))
+
+    def _names(self, column: str) -> list[str]:
+        if self._kinds[column] is not Kind.TIME or not self._has_nanos:
+            return [column]
+        return [column, column.replace("timestamp", "nanos")]
+
+    def _plain(self, name: str, rows: Block) -> Iterator[list[Any]]:
+        """Give the columns that a column becomes, as Python's own values."""
+        column = rows.columns[name]
+        match self._kinds[name]:
+            case Kind.TIME:
+                known = None if name != "local_timestamp" else column != UNKNOWN_NS
+                yield _known(column // _NS_PER_MS, known)
+                if self._has_nanos:
+                    yield _known(column % _NS_PER_MS, known)
+            case Kind.ID:
+                yield _known(column, column != NO_ID)
+            case Kind.PRICE | Kind.SIZE as kind:
+                yield self._numbers(column, rows.decimals(kind))
+            case Kind.CODE:
+                yield self._sides[column % 3].tolist() if name == "side" else column.tolist()
+
+    def _numbers(self, column: NDArray[Any], decimals: int | None) -> list[Any]:
+        if decimals is None:
+            return column.tolist()
+        if not self._exact or int(np.abs(column).max()) < _TOLD_BY_FLOATS:
+            return (column / 10.0**decimals).tolist()
+        return [msgspec.Raw(_decimal(number, decimals)) for number in column.tolist()]
+
+
+def _known(column: NDArray[Any], known: NDArray[np.bool_] | None) -> list[Any]:
+    if known is None or known.all():
+        return column.tolist()
+    return np.where(known, column.astype(object), None).tolist()
+
+
+def _decimal(number: int, decimals: int) -> bytes:
+    """Write a whole number of 10^-decimals."""
+    sign, digits = "-" * (number < 0), str(abs(number)).rjust(decimals + 1, "0")
+    place = len(digits) - decimals
+    return f"{sign}{digits[:place]}.{digits[place:].rstrip('0') or '0'}".encode()
+
+
+def _head(history: History) -> dict[str, str | None]:
+    return {"symbol": history.instrument.key, "stream": history.stream, "timeframe": history.timeframe}
+
+
+def _without_header(rows: bytes) -> bytes:
+    """Cut the count off an encoded list of up to _ROWS_AT_ONCE rows."""
+    short = rows[0] & 0xF0 == 0x90  # noqa: PLR2004 - a count of up to 15 is in the first byte, else in two more
+    return rows[1 if short else 3 :]
