@@ -128,7 +128,7 @@ async def stream(request: web.Request, pieces: Iterator[bytes], content_type: st
             if piece:
                 await response.write(piece)
             elif request.transport is None or request.transport.is_closing():
-                raise ConnectionResetError  # noqa: TRY301 - as `write` would
+                raise ConnectionResetError  # as `write` does
             piece = await asyncio.to_thread(following)
         await response.write_eof()
     except (asyncio.CancelledError, ConnectionResetError):

@@ -2,22 +2,22 @@
 
 Loopback is no authentication: a page in the user's browser can send requests here. So the Host header must name this
 machine (a rebound DNS name does not), and a body must be JSON (a form cannot send that without a preflight, which is
-never granted). Store reads and JSON of many rows are made on threads; the event loop only moves bytes.
+never granted). What all routes do alike is in `answers`, the routes of stored market data are in `data_routes`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
 
 import daemon
-from daemon.api import protocol
+from daemon.api import answers, protocol
+from daemon.api.data_routes import DataRoutes
 from daemon.core import errors
 from daemon.core.errors import AtlasError, Code, InvalidRequest
 from daemon.core.market import Timeframe
@@ -41,12 +41,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-DEFAULT_LIMIT: Final = 1_000
-MAX_LIMIT: Final = 1_000_000
 _ROWS_AT_ONCE: Final = 512
-_JSON: Final = "application/json"
 _LOCAL_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
 
 STATUSES: Final[dict[type[AtlasError], int]] = {
@@ -104,19 +99,19 @@ class _Routes:
         ]
 
     async def health(self, request: web.Request) -> web.Response:
-        _query(request)
+        answers.query(request)
         uptime = int(time.monotonic() - self._started_s)
-        return _answer(protocol.Health("ok", daemon.__version__, len(self._services.book), uptime))
+        return answers.answer(protocol.Health("ok", daemon.__version__, len(self._services.book), uptime))
 
     async def start_run(self, request: web.Request) -> web.Response:
-        probe = await _body(request, ProbeRequest)
+        probe = await answers.body(request, ProbeRequest)
         run, seconds = await asyncio.to_thread(self._services.runs.submit, probe)
         accepted = protocol.RunAccepted(run.run_id, "queued", run.total_combinations, seconds)
-        return _answer(accepted, status=202)
+        return answers.answer(accepted, status=202)
 
     async def list_runs(self, request: web.Request) -> web.Response:
-        query = _query(request, "limit", "cursor")
-        limit = _limit(query)
+        query = answers.query(request, "limit", "cursor")
+        limit = answers.limit(query)
         views = await asyncio.to_thread(self._services.runs.all)
         ids = [view.run.run_id for view in views]
         if (after := query.get("cursor")) is not None:
@@ -124,23 +119,23 @@ class _Routes:
                 raise InvalidRequest(Code.INVALID_CURSOR, "the cursor is not one that this list returned")
             views = views[ids.index(after) + 1 :]
         page = [protocol.run_status(view) for view in views[:limit]]
-        return _answer(protocol.RunList(page, page[-1].run_id if len(views) > limit else None))
+        return answers.answer(protocol.RunList(page, page[-1].run_id if len(views) > limit else None))
 
     async def run_status(self, request: web.Request) -> web.Response:
-        _query(request)
+        answers.query(request)
         view = await asyncio.to_thread(self._services.runs.get, request.match_info["run_id"])
-        return _answer(protocol.run_status(view))
+        return answers.answer(protocol.run_status(view))
 
     async def end_run(self, request: web.Request) -> web.Response:
         """Cancel an active run; with `purge=1` remove a finished one."""
-        purge = _flag(_query(request, "purge"), "purge")
+        purge = answers.flag(answers.query(request, "purge"), "purge")
         run_id = request.match_info["run_id"]
         if purge:
             await asyncio.to_thread(self._services.runs.delete, run_id)
             return web.Response(status=204)
         await asyncio.to_thread(self._services.runs.cancel, run_id)
         view = await asyncio.to_thread(self._services.runs.get, run_id)
-        return _answer(protocol.run_status(view))
+        return answers.answer(protocol.run_status(view))
 
     async def run_results(self, request: web.Request) -> web.StreamResponse:
         return await self._rows(request, trades=False)
@@ -150,34 +145,35 @@ class _Routes:
 
     async def _rows(self, request: web.Request, *, trades: bool) -> web.StreamResponse:
         names = ["symbol", "timeframe", "strategy_id", "risk_profile", "limit", "cursor"]
-        query = _query(request, *names, *(["justify"] if trades else []))
+        query = answers.query(request, *names, *(["justify"] if trades else []))
         filters = Filters(
             symbol=query.get("symbol"),
             timeframe=query.get("timeframe"),
-            strategy_id=_whole(query, "strategy_id"),
+            strategy_id=answers.whole(query, "strategy_id"),
             risk_profile=query.get("risk_profile"),
         )
         start = Cursor.decode(query["cursor"]) if "cursor" in query else None
-        limit = _limit(query)
+        limit = answers.limit(query)
         view = await asyncio.to_thread(self._services.runs.get, request.match_info["run_id"])
         rows = RunRows(self._services.env, view.run, self._services.book, filters)
-        blocks = rows.trades(start, limit, justify=_flag(query, "justify")) if trades else rows.groups(start, limit)
-        return await _stream(request, rows, _encoded(blocks))
+        justify = answers.flag(query, "justify")
+        blocks = rows.trades(start, limit, justify=justify) if trades else rows.groups(start, limit)
+        return await answers.stream(request, _listed(rows, blocks), answers.JSON)
 
     async def list_strategies(self, request: web.Request) -> web.Response:
-        category = _query(request, "category").get("category")
+        category = answers.query(request, "category").get("category")
         heads = [protocol.strategy_head(strategy) for strategy in self._services.book.of_category(category)]
-        return _answer(protocol.StrategyList(heads, None))
+        return answers.answer(protocol.StrategyList(heads, None))
 
     async def strategy(self, request: web.Request) -> web.Response:
-        _query(request)
+        answers.query(request)
         text = request.match_info["strategy_id"]
         if not (text.isascii() and text.isdigit() and len(text) <= 5):  # noqa: PLR2004 - ids end at 65535
             raise InvalidRequest(Code.INVALID_STRATEGY, f"strategy id `{text[:20]}` is not a number")
-        return _answer(self._services.book.get(int(text)))
+        return answers.answer(self._services.book.get(int(text)))
 
     async def import_upload(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, protocol.ImportRequest)
+        wanted = await answers.body(request, protocol.ImportRequest)
         instrument = parse_instrument(f"{wanted.venue}:{wanted.symbol}")
         timeframe: Timeframe = parse_timeframe(wanted.timeframe)
 
@@ -186,14 +182,14 @@ class _Routes:
             table = uploads.take(env.path.parent / SPOOL_FOLDER, wanted.upload, wanted.notes)
             return import_bars(env, bars, table, instrument, timeframe, wanted.source, replace=wanted.replace)
 
-        return _answer(await asyncio.to_thread(store))
+        return answers.answer(await asyncio.to_thread(store))
 
     async def import_ticks(self, request: web.Request) -> web.Response:
-        upload = await _body(request, TickUpload)
+        upload = await answers.body(request, TickUpload)
         instrument = parse_instrument(f"{upload.venue}:{upload.symbol}")
         wanted = msgspec.structs.replace(upload, venue=instrument.venue, symbol=instrument.symbol)
         folder = self._services.env.path.parent / SPOOL_FOLDER
-        return _answer(await asyncio.to_thread(store_upload, self._services.ticks, folder, wanted))
+        return answers.answer(await asyncio.to_thread(store_upload, self._services.ticks, folder, wanted))
 
 
 def application(services: Services) -> web.Application:
@@ -202,6 +198,7 @@ def application(services: Services) -> web.Application:
         middlewares=[_errors, _guard(services.config)], client_max_size=services.config.max_body_kb * 1024
     )
     app.add_routes(_Routes(services).table())
+    app.add_routes(DataRoutes(services.bars).table())
     return app
 
 
@@ -220,7 +217,7 @@ def _guard(config: HttpConfig) -> Any:
                 Code.HOST_NOT_ALLOWED,
                 "the Host header names another machine; http.allowed_hosts lets more in",
             )
-        if request.method in ("POST", "PUT", "PATCH") and request.content_type != _JSON:
+        if request.method in ("POST", "PUT", "PATCH") and request.content_type != answers.JSON:
             raise web.HTTPUnsupportedMediaType
         response: web.StreamResponse = await handler(request)
         return response
@@ -235,120 +232,31 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         response: web.StreamResponse = await handler(request)
     except AtlasError as error:
         status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
-        return _refuse(status, error.code, error.message, error.details)
+        return answers.refuse(status, error.code, error.message, error.details)
     except web.HTTPUnsupportedMediaType:
-        return _refuse(415, Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be {_JSON}")
+        return answers.refuse(415, Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be {answers.JSON}")
     except web.HTTPException as error:
         code, message = _REFUSALS.get(error.status, (Code.INVALID_REQUEST, error.reason))
-        return _refuse(error.status, code, message)
+        return answers.refuse(error.status, code, message)
     except (asyncio.CancelledError, ConnectionResetError):
         raise
     except Exception:  # noqa: BLE001 - the boundary: a defect answers 500 and is logged
         _log.exception("%s %s failed", request.method, request.path)
-        return _refuse(500, Code.INTERNAL, "the daemon failed on this request; its log has the details")
+        return answers.refuse(500, Code.INTERNAL, "the daemon failed on this request; its log has the details")
     return response
 
 
-def _refuse(status: int, code: Code, message: str, details: dict[str, Any] | None = None) -> web.Response:
-    return _answer(protocol.ErrorAnswer(protocol.ErrorBody(code, message, details)), status=status)
-
-
-# Decoding.
-
-
-async def _body(request: web.Request, kind: type[T]) -> T:
-    try:
-        content = await request.read()
-    except web.RequestPayloadError:
-        raise InvalidRequest(
-            Code.INVALID_REQUEST, "the body cannot be read: its encoding is broken, or it was cut short"
-        ) from None
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(Code.INVALID_REQUEST, str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(Code.INVALID_JSON, f"the body is not JSON: {error}") from None
-
-
-def _query(request: web.Request, *allowed: str) -> dict[str, str]:
-    """Return the query's parameters; one that the route does not know, or twice, is an error."""
-    query: dict[str, str] = {}
-    for name, value in request.query.items():
-        if name not in allowed or name in query:
-            known = ", ".join(allowed) or "none"
-            raise InvalidRequest(
-                Code.INVALID_REQUEST,
-                f"query parameter `{name}` is unknown or repeated; known: {known}",
-                {"field": name},
-            )
-        query[name] = value
-    return query
-
-
-def _whole(query: dict[str, str], name: str) -> int | None:
-    text = query.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LIMIT))):
-        raise InvalidRequest(Code.INVALID_REQUEST, f"`{name}` must be a whole number", {"field": name})
-    return int(text)
-
-
-def _limit(query: dict[str, str]) -> int:
-    limit = _whole(query, "limit")
-    if limit is None:
-        return DEFAULT_LIMIT
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidRequest(Code.INVALID_REQUEST, f"`limit` must be 1 to {MAX_LIMIT}", {"field": "limit"})
-    return limit
-
-
-def _flag(query: dict[str, str], name: str) -> bool:
-    text = query.get(name, "0")
-    if text not in ("0", "1"):
-        raise InvalidRequest(Code.INVALID_REQUEST, f"`{name}` must be 0 or 1", {"field": name})
-    return text == "1"
-
-
-# Encoding.
-
-
-def _answer(body: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=status, content_type=_JSON)
-
-
-def _encoded(blocks: Iterator[Block]) -> Iterator[bytes]:
-    """Turn blocks into runs of JSON objects, a few hundred rows at a time."""
+def _listed(rows: RunRows, blocks: Iterator[Block]) -> Iterator[bytes]:
+    """Make a list of a run's rows and its cursor, a few hundred rows at a time."""
+    head = b'{"results":['
     for block in blocks:
         plain = texts(block)
         names = list(plain)
         columns = list(plain.values())
         for at in range(0, len(columns[0]), _ROWS_AT_ONCE):
-            rows = zip(*(column[at : at + _ROWS_AT_ONCE] for column in columns), strict=True)
-            objects = msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows])
-            yield objects[1:-1]
-
-
-async def _stream(request: web.Request, rows: RunRows, pieces: Iterator[bytes]) -> web.StreamResponse:
-    """Send a list piece by piece; what fails before the first piece still gets its own status."""
-    following = functools.partial(next, pieces, None)
-    piece = await asyncio.to_thread(following)
-    response = web.StreamResponse(headers={"Content-Type": _JSON})
-    await response.prepare(request)
-    try:
-        await response.write(b'{"results":[')
-        while piece is not None:
-            await response.write(piece)
-            piece = await asyncio.to_thread(following)
-            if piece is not None:
-                await response.write(b",")
-        cursor = None if rows.next_cursor is None else rows.next_cursor.encode()
-        await response.write(b'],"next_cursor":' + msgspec.json.encode(cursor) + b"}")
-        await response.write_eof()
-    except AtlasError as error:
-        # The status has gone out: breaking off is the only way left to say that the list is not whole.
-        _log.error("%s broken off: %s", request.path_qs, error.message)
-        if request.transport is not None:
-            request.transport.abort()
-    return response
+            found = zip(*(column[at : at + _ROWS_AT_ONCE] for column in columns), strict=True)
+            objects = msgspec.json.encode([dict(zip(names, row, strict=True)) for row in found])
+            yield head + objects[1:-1]
+            head = b","
+    cursor = None if rows.next_cursor is None else rows.next_cursor.encode()
+    yield (b"" if head == b"," else head) + b'],"next_cursor":' + msgspec.json.encode(cursor) + b"}"

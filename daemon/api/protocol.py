@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -12,6 +12,8 @@ from daemon.core.market import NS_PER_SECOND, TsNs
 if TYPE_CHECKING:
     from daemon.core.strategy import Strategy
     from daemon.research.records import RunView
+
+NS_PER_MS: Final = 1_000_000
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -109,6 +111,50 @@ class StrategyList(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
+class Series(msgspec.Struct, frozen=True):
+    """One stored series. timeframe: null for ticks. first, last: Unix ms of its rows. gaps: known holes, still open."""
+
+    symbol: str
+    stream: str
+    timeframe: str | None
+    rows: int
+    first: int
+    last: int
+    bytes: int
+    gaps: int
+
+
+class SeriesList(msgspec.Struct, frozen=True):
+    """`GET /api/v1/data/symbols`."""
+
+    results: list[Series]
+    next_cursor: str | None = None
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Rows that are known to be missing between two times, Unix ms.
+
+    missing: how many; after_id, before_id: the neighbours' ids; repaired: Unix ms. Null where nobody knows.
+    """
+
+    symbol: str
+    stream: str
+    start: int
+    stop: int
+    missing: int | None
+    after_id: int | None
+    before_id: int | None
+    reason: str
+    repaired: int | None
+
+
+class GapList(msgspec.Struct, frozen=True):
+    """`GET /api/v1/data/gaps`."""
+
+    results: list[Gap]
+    next_cursor: str | None = None
+
+
 class ImportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`POST /api/v1/imports`: columns that the command line laid into the data folder, by id; never a path.
 
@@ -168,6 +214,11 @@ def strategy_head(strategy: Strategy) -> StrategyHead:
         philosophy=strategy.philosophy,
         tags=list(strategy.tags),
     )
+
+
+def milliseconds(time_ns: TsNs) -> int:
+    """Write a time as Unix ms, rounded down."""
+    return time_ns // NS_PER_MS
 
 
 def iso(time_ns: TsNs) -> str:

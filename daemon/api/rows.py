@@ -12,6 +12,7 @@ import numpy as np
 
 from daemon.core.errors import Code, InvalidRequest
 from daemon.core.ticks import NO_ID, UNKNOWN_NS, Kind
+from daemon.research.history import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,10 +49,10 @@ def json_pieces(history: History) -> Iterator[bytes]:
 def msgpack_pieces(history: History) -> Iterator[bytes]:
     """Make the same as MessagePack; no row leaves before the last is made."""
     encode = _Encoder(history, msgspec.msgpack.encode, exact=False)
-    parts, count = [], 0
+    parts: list[bytes] = []
+    count = 0
     for block in history.blocks():
-        for rows in encode(block):
-            parts.append(_without_header(rows))
+        parts += [_without_header(rows) for rows in encode(block)]
         count += block.size
         yield b""
     head = _head(history)
@@ -81,8 +82,7 @@ class _Encoder:
         self._sides = np.array(history.sides, dtype=object)
         self._encode = encode
         self._exact = exact
-        # Bars of a length of time begin with a whole second.
-        self._has_nanos = history.timeframe is None or "end_timestamp" in history.kinds
+        self._has_nanos = not history.is_timed
         names = [name for column in self._kinds for name in self._names(column)]
         self._row: type[msgspec.Struct] = msgspec.defstruct("Row", names, gc=False)
 
@@ -111,20 +111,21 @@ class _Encoder:
             case Kind.PRICE | Kind.SIZE as kind:
                 yield self._numbers(column, rows.decimals(kind))
             case Kind.CODE:
-                yield self._sides[column % 3].tolist() if name == "side" else column.tolist()
+                values: list[Any] = (self._sides[column % 3] if name == "side" else column).tolist()
+                yield values
 
     def _numbers(self, column: NDArray[Any], decimals: int | None) -> list[Any]:
-        if decimals is None:
-            return column.tolist()
-        if not self._exact or int(np.abs(column).max()) < _TOLD_BY_FLOATS:
-            return (column / 10.0**decimals).tolist()
-        return [msgspec.Raw(_decimal(number, decimals)) for number in column.tolist()]
+        if decimals is not None and self._exact and int(np.abs(column).max()) >= _TOLD_BY_FLOATS:
+            return [msgspec.Raw(_decimal(number, decimals)) for number in column.tolist()]
+        values: list[Any] = (column if decimals is None else nearest(column, decimals)).tolist()
+        return values
 
 
 def _known(column: NDArray[Any], known: NDArray[np.bool_] | None) -> list[Any]:
+    values: list[Any] = column.tolist()
     if known is None or known.all():
-        return column.tolist()
-    return np.where(known, column.astype(object), None).tolist()
+        return values
+    return [value if is_known else None for value, is_known in zip(values, known.tolist(), strict=True)]
 
 
 def _decimal(number: int, decimals: int) -> bytes:

@@ -17,6 +17,7 @@ from daemon.core.ports import Hole, HoleReason
 from daemon.core.ticks import Stream
 from daemon.ingest import ticks as ingest
 from daemon.ingest.ticks import TickReport, TickUpload
+from daemon.research.plans import parse_timeframe
 from daemon.store.instruments import parse_instrument
 
 if TYPE_CHECKING:
@@ -89,6 +90,46 @@ def import_files(
             if waiting is not None:
                 yield _stored(writer, waiting.result())
             waiting = following
+
+
+class BarsWanted(NamedTuple):
+    """Bars to import. symbol, timeframe, venue: None to take what archives say. source: None to tell by the names."""
+
+    symbol: str | None
+    timeframe: str | None
+    venue: str | None
+    source: str | None
+    replace: bool
+
+    def check(self, paths: Sequence[Path]) -> None:
+        """Refuse files that do not say what they hold; InvalidRequest."""
+        if all(self.is_archive(path) for path in paths):
+            return
+        if self.symbol is None or self.timeframe is None:
+            why = "give --symbol and --timeframe: only archives say what they hold"
+            raise InvalidRequest(Code.INVALID_REQUEST, why, {"field": "symbol"})
+        parse_timeframe(self.timeframe)
+        parse_instrument(self.symbol, self.venue or "local")
+
+    def is_archive(self, path: Path) -> bool:
+        """Tell whether a file is one of Binance's archive."""
+        return (self.source or registry.source_of(path)) == registry.BINANCE_ARCHIVE
+
+
+def import_bar_files(writer: Writer, paths: Sequence[Path], wanted: BarsWanted) -> Iterator[ImportReport | KeptOut]:
+    """Import files of bars one after another; of a single file the error is raised."""
+    from adapters.barfile import read_bars
+
+    for path in paths:
+        if wanted.is_archive(path):
+            yield from import_klines(writer, [path], wanted.symbol, wanted.venue, replace=wanted.replace)
+            continue
+        instrument = parse_instrument(wanted.symbol or "", wanted.venue or "local")
+        timeframe = parse_timeframe(wanted.timeframe or "")
+        try:
+            yield writer.import_bars(read_bars(path), instrument, timeframe, path.name, replace=wanted.replace)
+        except (SourceDataInvalid, NotFound, Conflict) as error:
+            yield KeptOut(path.name, error)
 
 
 def import_klines(

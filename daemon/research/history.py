@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _WINDOW_ROWS: Final = 65_536
 _WIDEST: Final = 8
 _TRADE_COLUMNS: Final = ("time_ns", "price", "size")
+_EXACT: Final = 1 << 53
 _MEASURES: Final = ("volume", "notional")
 _MEASURED: Final = re.compile(r"(volume|notional):(\d{1,18}(?:\.\d{1,12})?)", re.ASCII)
 
@@ -167,6 +168,11 @@ class History:
             self._place.advance(rows.time_ns)
             left = None if left is None else left - rows.size
             yield rows
+
+    @property
+    def is_timed(self) -> bool:
+        """Tell bars of a length of time, which begin with whole seconds, from ticks and other bars."""
+        return self.stream is Stream.BARS and not self._is_measured
 
     # What the rows come from.
 
@@ -311,6 +317,15 @@ class History:
                 {"field": "cursor"},
             )
         return _Place(cursor.time_ns, cursor.given)
+
+
+def nearest(column: NDArray[np.int64], decimals: int) -> NDArray[np.float64]:
+    """Return the float64 nearest to each whole number of 10^-decimals."""
+    if not column.size or int(np.abs(column).max()) < _EXACT:
+        # One rounding: both are exact floats. Times the inverse would miss it now and then.
+        return column / 10.0**decimals
+    power = 10**decimals
+    return np.array([number / power for number in column.tolist()])
 
 
 class _Place:

@@ -5,14 +5,16 @@ Arrow is slow to load, so everything here imports it when it is first used, whic
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from daemon.core.market import NS_PER_SECOND
 from daemon.core.ticks import NO_ID, UNKNOWN_NS, Kind
+from daemon.research.history import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -23,6 +25,7 @@ _INT64_DIGITS: Final = 19
 # Parquet keeps decimals of so many digits as plain 64-bit integers.
 _SHORT_DIGITS: Final = 18
 _MOST_DIGITS: Final = 38
+_CSV_ROWS: Final = 8_192
 
 
 class Survey:
@@ -117,26 +120,161 @@ def arrow_pieces(history: History) -> Iterator[bytes]:
     import pyarrow as pa
 
     types = schema(history)
-    sink = pa.BufferOutputStream()
-    writer = pa.ipc.new_stream(sink, types)
-    for block in history.blocks():
-        if block.size:
-            writer.write_batch(batch(history, block, types))
-        # What a sink was given cannot be taken out of it; the writer keeps no other state than what it has written.
-        yield b""
-    writer.close()
-    yield sink.getvalue().to_pybytes()
+    sink = _Sink()
+    with pa.ipc.new_stream(sink, types) as writer:
+        for block in history.blocks():
+            if block.size:
+                writer.write_batch(batch(history, block, types))
+            yield sink.taken()
+    yield sink.taken()
 
 
-def csv_pieces(history: History, names: list[str] | None = None) -> Iterator[bytes]:
-    """Make CSV piece by piece: a header, times as ISO 8601, decimals digit by digit. names: some of the columns."""
-    names = list(history.kinds) if names is None else names
-    yield ",".join(names).encode() + b"\n"
+class _Sink:
+    """A file to write to whose bytes can be taken out again."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, part: pa.Buffer) -> int:
+        self._parts.append(bytes(part))
+        return len(self._parts[-1])
+
+    def flush(self) -> None:
+        """Do nothing: there is nowhere to write to."""
+
+    def taken(self) -> bytes:
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+
+def csv_header(names: Iterable[str]) -> bytes:
+    """First line of a CSV."""
+    return ",".join(names).encode() + b"\n"
+
+
+def csv_pieces(history: History) -> Iterator[bytes]:
+    """Make CSV piece by piece: a header, times as ISO 8601, decimals digit by digit."""
+    names = list(history.kinds)
+    yield csv_header(names)
     for block in history.blocks():
         for at in range(0, block.size, _CSV_ROWS):
-            yield _csv(history, block.rows(at, min(at + _CSV_ROWS, block.size)), names)
+            yield csv_lines(history, block.rows(at, min(at + _CSV_ROWS, block.size)), names)
         if not block.size:
             yield b""
 
 
-_CSV_ROWS: Final = 8_192
+def csv_lines(history: History, block: Block, names: Iterable[str]) -> bytes:
+    """Write the lines of a block's columns."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    columns = {name: _text(history, block, name) for name in names}
+    sink = pa.BufferOutputStream()
+    csv.write_csv(pa.record_batch(columns), sink, csv.WriteOptions(include_header=False, quoting_style="none"))
+    return bytes(sink.getvalue())
+
+
+# Columns.
+
+
+def _column(history: History, block: Block, field: pa.Field) -> pa.Array:
+    """Turn a column into an array of a type."""
+    import pyarrow as pa
+
+    column, kind = block.columns[field.name], history.kinds[field.name]
+    match kind:
+        case Kind.TIME | Kind.ID:
+            return _whole(block, field.name, kind).cast(field.type)
+        case Kind.PRICE | Kind.SIZE:
+            decimals = block.decimals(kind)
+            if pa.types.is_floating(field.type):
+                return pa.array(column if decimals is None else nearest(column, decimals))
+            return _exact(column, decimals or 0).cast(field.type)
+        case Kind.CODE:
+            return _words(history, column) if field.name == "side" else pa.array(column)
+
+
+def _text(history: History, block: Block, name: str) -> pa.Array:
+    """Turn a column into what CSV shows of it."""
+    import pyarrow as pa
+
+    column, kind = block.columns[name], history.kinds[name]
+    match kind:
+        case Kind.TIME:
+            is_whole = history.is_timed and not (column % NS_PER_SECOND).any()
+            return _iso(_whole(block, name, kind), "s" if is_whole else "ns")
+        case Kind.ID:
+            return _whole(block, name, kind)
+        case Kind.PRICE | Kind.SIZE:
+            decimals = block.decimals(kind)
+            return pa.array(column) if decimals is None else _digits(column, decimals)
+        case Kind.CODE:
+            return _words(history, column).cast(pa.string()) if name == "side" else pa.array(column)
+
+
+def _whole(block: Block, name: str, kind: Kind) -> pa.Array:
+    """Whole numbers, null where there is none."""
+    import pyarrow as pa
+
+    if _nothing(name, kind) is None:
+        return pa.array(block.columns[name])
+    return pa.array(block.columns[name], mask=~_known(block, name, kind))
+
+
+def _exact(column: NDArray[np.int64], decimals: int) -> pa.Array:
+    """Decimals of 128 bits, whose integers these are."""
+    import pyarrow as pa
+
+    words = np.empty((column.size, 2), dtype=np.int64)
+    words[:, 0] = column
+    words[:, 1] = column >> 63
+    return pa.Array.from_buffers(pa.decimal128(_INT64_DIGITS, decimals), column.size, [None, pa.py_buffer(words)])
+
+
+def _words(history: History, codes: NDArray[np.int8]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(codes % np.int8(3)), pa.array(history.sides))
+
+
+def _iso(times: pa.Array, unit: str) -> pa.Array:
+    """2024-01-31T14:30:00.123456789Z, or to the second. By way of times without a zone: that needs no database."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    written = times.cast(pa.timestamp("ns")).cast(pa.timestamp(unit))
+    return pc.binary_join_element_wise(pc.binary_replace_slice(written.cast(pa.string()), 10, 11, "T"), "Z", "")
+
+
+def _digits(column: NDArray[np.int64], decimals: int) -> pa.Array:
+    """Decimal text without needless zeros; Arrow's own would write 0.00000012 as 1.2E-7."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if decimals == 0:
+        return pa.array(column).cast(pa.string())
+    if column.size and int(column.min()) < 0:
+        return pa.array([_signed(number, decimals) for number in column.tolist()], pa.string())
+    whole, rest = np.divmod(column, 10**decimals)
+    behind = pc.ascii_lpad(pa.array(rest).cast(pa.string()), decimals, "0")
+    text = pc.binary_join_element_wise(pa.array(whole).cast(pa.string()), behind, ".")
+    return pc.ascii_rtrim(pc.ascii_rtrim(text, "0"), ".")
+
+
+def _signed(number: int, decimals: int) -> str:
+    whole, rest = divmod(abs(number), 10**decimals)
+    return f"{'-' * (number < 0)}{whole}.{rest:0{decimals}}".rstrip("0").rstrip(".")
+
+
+def _known(block: Block, name: str, kind: Kind) -> NDArray[np.bool_]:
+    known: NDArray[np.bool_] = block.columns[name] != _nothing(name, kind)
+    return known
+
+
+def _nothing(name: str, kind: Kind) -> int | None:
+    """Tell what stands for no value in a column; None for columns that always have one."""
+    if kind is Kind.ID:
+        return NO_ID
+    return UNKNOWN_NS if name == "local_timestamp" else None

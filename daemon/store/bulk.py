@@ -15,14 +15,17 @@ import numpy as np
 from daemon.core.errors import Code, Conflict
 from daemon.core.market import Instrument, TsNs
 from daemon.core.ticks import NO_ID, Stream, Ticks, empty
-from daemon.store import codec, instruments, keys, ledger
-from daemon.store.overlay import Overlaid, in_order, lay_over
+from daemon.store import codec, instruments, keys, ledger, tail
+from daemon.store.overlay import COARSEST_UNIT_NS, Overlaid, in_order, lay_over
 from daemon.store.tick_chunks import KEY_STREAMS, cut, encode, joined
 from daemon.store.tick_series import (
     EARLIEST,
+    LATEST,
+    around,
     chunk_keys,
     compact_tail,
     entry_of,
+    first_stretch,
     neighbourhood,
     prefix_of,
     read_chunk,
@@ -36,8 +39,6 @@ if TYPE_CHECKING:
     from daemon.store.ticks import TickStore
 
 FLUSH_ROWS: Final = 8 * codec.CHUNK_ROWS
-# The same trade may be told in milliseconds by one source and in microseconds by another.
-_COARSEST_UNIT_NS: Final = 1_000_000
 _ENCODERS: Final = 4
 
 
@@ -47,6 +48,22 @@ class Written(NamedTuple):
     added: int = 0
     repeated: int = 0
     replaced: int = 0
+
+
+class _Change(NamedTuple):
+    """Chunks to put in the place of others.
+
+    rows: how many of those given are in it. seen: chunks of the stretch [start_ns, stop_ns] as they were looked at.
+    old: the keys that go. values: first times and encoded chunks.
+    """
+
+    rows: int
+    start_ns: TsNs
+    stop_ns: TsNs
+    seen: list[tuple[bytes, bytes]]
+    old: list[bytes]
+    values: list[tuple[int, bytes]]
+    written: Written
 
 
 class BulkWriter:
@@ -94,9 +111,14 @@ class BulkWriter:
         """Compare rows with what is stored; Conflict TICKS_CONFLICT where an id has other values there."""
         if not self._prefix:
             return
-        for stretch, old in self._stretches(in_order(rows)):
+        rows = in_order(rows)
+        while rows.size:
             with self._env.read() as transaction:
-                stored = joined([read_chunk(transaction, key, self._stream) for key in old], self._stream)
+                count, old = first_stretch(transaction, self._prefix, rows)
+                stretch, rows = rows.rows(0, count), rows.rows(count, rows.size)
+                first, last = around(int(stretch.time_ns[0]), int(stretch.time_ns[-1]))
+                live = tail.read(transaction, self._prefix, self._stream, first, None if last == LATEST else last + 1)
+                stored = joined([*(read_chunk(transaction, key, self._stream) for key in old), live], self._stream)
             self._check(lay_over(stored, stretch), stretch)
 
     # Internals.
@@ -105,50 +127,98 @@ class BulkWriter:
         if not self._prefix:
             number = self._env.write(lambda transaction: instruments.register(transaction, self._instrument))
             self._prefix = keys.series(number, KEY_STREAMS[self._stream], 0)
-        rows = in_order(joined(self._pending, self._stream))
+        rows = self._without_repeats(in_order(joined(self._pending, self._stream)))
         self._pending, self._pending_rows = [], 0
-        with self._env.read() as transaction:
-            entry = entry_of(transaction, self._prefix)
-        if entry.tail_rows:
-            self._env.write(lambda transaction: compact_tail(transaction, self._prefix, self._stream))
-            with self._env.read() as transaction:
-                entry = entry_of(transaction, self._prefix)
-        end_ns = entry.end_ns
-        after = int(np.searchsorted(rows.time_ns, end_ns, side="right"))
-        if after < rows.size and not after:
-            self._append(rows, entry.last_id, end_ns, is_last=is_last)
-        else:
-            self._lay(rows)
+        while rows.size:
+            change = self._write(rows, is_last=is_last)
+            rows = rows.rows(change.rows, rows.size)
+            if change.stop_ns == LATEST:  # the last part of a chunk waits for more
+                self._pending, self._pending_rows = [rows], rows.size
+                return
 
-    def _append(self, rows: Ticks, last_id: int, end_ns: TsNs, *, is_last: bool) -> None:
-        """Write rows that come after all that is stored; keeps the last part of a chunk pending until the end."""
-        rows = self._without_repeats(rows)
-        cuts = list(cut(rows.time_ns))
+    def _write(self, rows: Ticks, *, is_last: bool) -> _Change:
+        """Write the first of ordered rows: those that fall into the same chunks, or all where they come after.
+
+        Encoded beside the writer, so that a live feed goes on; where it changed the stretch meanwhile, within.
+        """
         with self._env.read() as transaction:
-            old = self._open_chunk(transaction)
-            head = [read_chunk(transaction, key, self._stream) for key in old]
-        if head:
-            rows_with_head = joined([*head, rows], self._stream)
-            cuts = list(cut(rows_with_head.time_ns))
-        else:
-            rows_with_head = rows
+            is_live = self._is_live(transaction, int(rows.time_ns[0]), int(rows.time_ns[-1]))
+            prepared = None if is_live else self._change(transaction, rows, is_last=is_last)
+
+        def commit(transaction: Transaction) -> _Change:
+            change = prepared
+            if change is None or not self._is_current(transaction, change, rows):
+                compact_tail(transaction, self._prefix, self._stream)
+                change = self._change(transaction, rows, is_last=is_last)
+            if change.values:
+                rewrite(transaction, self._prefix, change.old, change.values)
+                if self._stream in ledger.CONTIGUOUS:
+                    first, last = int(rows.time_ns[0]), int(rows.time_ns[change.rows - 1])
+                    ids, times = neighbourhood(transaction, self._prefix, self._stream, first, last)
+                    ledger.settle(transaction, self._prefix, ids, times, self._store.now_ns())
+            return change
+
+        change = self._env.write(commit)
+        self._count(*change.written)
+        return change
+
+    def _is_live(self, transaction: Transaction, first_ns: TsNs, last_ns: TsNs) -> bool:
+        """Tell whether the tail may have rows of a stretch."""
+        entry = entry_of(transaction, self._prefix)
+        start_ns, stop_ns = around(first_ns, last_ns)
+        return bool(entry.tail_rows) and entry.tail_first_ns <= stop_ns and entry.tail_last_ns >= start_ns
+
+    def _is_current(self, transaction: Transaction, change: _Change, rows: Ticks) -> bool:
+        if self._is_live(transaction, int(rows.time_ns[0]), int(rows.time_ns[change.rows - 1])):
+            return False
+        return change.seen == self._seen(transaction, change.start_ns, change.stop_ns)
+
+    def _seen(self, transaction: Transaction, start_ns: TsNs, stop_ns: TsNs) -> list[tuple[bytes, bytes]]:
+        found = chunk_keys(transaction, self._prefix, start_ns, stop_ns)
+        return [(key, codec.checksum(transaction.get("chunks", key) or b"")) for key in found]
+
+    def _change(self, transaction: Transaction, rows: Ticks, *, is_last: bool) -> _Change:
+        if self._is_after(transaction, rows):
+            return self._appended(transaction, rows, is_last=is_last)
+        count, old = first_stretch(transaction, self._prefix, rows)
+        stretch = rows.rows(0, count)
+        stored = joined([read_chunk(transaction, key, self._stream) for key in old], self._stream)
+        overlaid = lay_over(stored, stretch, replace=self._replace)
+        self._check(overlaid, stretch)
+        is_changed = overlaid.added or overlaid.replaced
+        values = self._encode(overlaid.rows, list(cut(overlaid.rows.time_ns))) if is_changed else []
+        start_ns, stop_ns = around(int(stretch.time_ns[0]), int(stretch.time_ns[-1]))
+        written = Written(overlaid.added, overlaid.repeated, overlaid.replaced)
+        seen = self._seen(transaction, start_ns, stop_ns)
+        return _Change(count, start_ns, min(stop_ns, LATEST - 1), seen, old, values, written)
+
+    def _is_after(self, transaction: Transaction, rows: Ticks) -> bool:
+        """Tell whether rows come after all chunks, and none can be the last ones told in another unit of time."""
+        entry = entry_of(transaction, self._prefix)
+        first = int(rows.time_ns[0])
+        if not entry.rows or first - COARSEST_UNIT_NS > entry.last_ns:
+            return True
+        ids = rows.column("id")
+        known = ids[ids != NO_ID]
+        last = transaction.floor("chunks", self._prefix, keys.chunk(self._prefix, entry.last_ns))
+        if first <= entry.last_ns or last is None:
+            return False
+        stored = read_chunk(transaction, last, self._stream, ("time_ns", "id")).column("id")
+        return not known.size or bool(known.min() > stored.max())
+
+    def _appended(self, transaction: Transaction, rows: Ticks, *, is_last: bool) -> _Change:
+        """Rows behind the last chunk while that has room; the last part of a chunk is left until the end."""
+        old = self._open_chunk(transaction)
+        both = joined([*(read_chunk(transaction, key, self._stream) for key in old), rows], self._stream)
+        cuts = list(cut(both.time_ns))
+        count = rows.size
         if not is_last and len(cuts) > 1:
-            start = cuts.pop()[0]
-            rest = rows_with_head.rows(start, rows_with_head.size)
-            self._pending, self._pending_rows = [rest], rest.size
-            rows = rows.rows(0, rows.size - rest.size)
-        values = self._encode(rows_with_head, cuts)
-        ids, times = rows.column("id"), rows.time_ns
-        if last_id != NO_ID and end_ns > EARLIEST:
-            ids, times = np.concatenate([[last_id], ids]), np.concatenate([[end_ns], times])
-
-        def commit(transaction: Transaction) -> None:
-            rewrite(transaction, self._prefix, old, values)
-            if self._stream in ledger.CONTIGUOUS:
-                ledger.settle(transaction, self._prefix, ids, times, self._store.now_ns())
-
-        self._env.write(commit)
-        self._count(added=rows.size)
+            count -= both.size - cuts.pop()[0]
+        start_ns = entry_of(transaction, self._prefix).last_ns if old else EARLIEST
+        values = self._encode(both, cuts)
+        return _Change(
+            count, start_ns, LATEST, self._seen(transaction, start_ns, LATEST), old, values, Written(added=count)
+        )
 
     def _open_chunk(self, transaction: Transaction) -> list[bytes]:
         """Key of the last chunk while it has room."""
@@ -165,53 +235,6 @@ class BulkWriter:
         self._check(overlaid, rows)
         self._count(repeated=overlaid.repeated, replaced=overlaid.replaced)
         return overlaid.rows
-
-    def _lay(self, rows: Ticks) -> None:
-        """Lay rows over the chunks they fall into, one stretch after another."""
-        for stretch, old in self._stretches(rows):
-            with self._env.read() as transaction:
-                stored = joined([read_chunk(transaction, key, self._stream) for key in old], self._stream)
-            overlaid = lay_over(stored, stretch, replace=self._replace)
-            self._check(overlaid, stretch)
-            if overlaid.added or overlaid.replaced:
-                values = self._encode(overlaid.rows, list(cut(overlaid.rows.time_ns)))
-                self._env.write(
-                    lambda transaction, old=old, values=values, stretch=stretch: self._relay(  # type: ignore[misc]
-                        transaction, old, values, stretch
-                    )
-                )
-            self._count(added=overlaid.added, repeated=overlaid.repeated, replaced=overlaid.replaced)
-
-    def _relay(
-        self, transaction: Transaction, old: Sequence[bytes], values: Sequence[tuple[int, bytes]], stretch: Ticks
-    ) -> None:
-        rewrite(transaction, self._prefix, old, values)
-        if self._stream in ledger.CONTIGUOUS:
-            first, last = int(stretch.time_ns[0]), int(stretch.time_ns[-1])
-            ids, times = neighbourhood(transaction, self._prefix, self._stream, first, last)
-            ledger.settle(transaction, self._prefix, ids, times, self._store.now_ns())
-
-    def _stretches(self, rows: Ticks) -> list[tuple[Ticks, list[bytes]]]:
-        """Split ordered rows by the chunks they fall into; chunks that rows lie between the borders of go together."""
-        times = rows.time_ns
-        with self._env.read() as transaction:
-            old = chunk_keys(transaction, self._prefix, int(times[0]) - _COARSEST_UNIT_NS, int(times[-1]))
-        if not old:
-            return [(rows, [])]
-        firsts = np.array([keys.chunk_time(key) for key in old])
-        borders = [0, *np.searchsorted(times, firsts[1:]).tolist(), rows.size]
-        found: list[tuple[Ticks, list[bytes]]] = []
-        start, members = 0, [old[0]]
-        for place in range(1, len(old) + 1):
-            stop = borders[place]
-            is_close = place < len(old) and stop > start and times[stop - 1] >= firsts[place] - _COARSEST_UNIT_NS
-            if is_close:
-                members.append(old[place])
-                continue
-            if stop > start:
-                found.append((rows.rows(start, stop), members))
-            start, members = stop, [old[place]] if place < len(old) else []
-        return found
 
     def _encode(self, rows: Ticks, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, bytes]]:
         parts = [rows.rows(start, stop) for start, stop in cuts]

@@ -133,6 +133,11 @@ def rows(value: bytes | memoryview) -> int:
     return int(_HEADER.unpack_from(value)[3])
 
 
+def checksum(value: bytes | memoryview) -> bytes:
+    """Return the checksum that a value carries: two values of one key that agree in it are the same."""
+    return bytes(value[_CRC])
+
+
 def decode(value: bytes | memoryview, wanted: Sequence[int] | None = None) -> list[Column]:
     """Decode a value's columns, or those at the places in `wanted`; decimal columns as float64.
 

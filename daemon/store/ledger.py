@@ -85,8 +85,8 @@ def sources(transaction: Transaction, series_key: bytes) -> Iterator[Source]:
 
 def holes(transaction: Transaction, series_key: bytes) -> Iterator[LedgerHole]:
     """Walk a series' holes in order of time, open and repaired."""
-    for _, value in transaction.scan(DATABASE, series_key + _HOLE):
-        yield msgspec.msgpack.decode(value, type=LedgerHole)
+    for _, known in _known_holes(transaction, series_key):
+        yield known
 
 
 def series_keys(transaction: Transaction) -> list[bytes]:
@@ -103,8 +103,10 @@ def put_hole(transaction: Transaction, series_key: bytes, hole: Hole, now_ns: Ts
 
 def close_hole(transaction: Transaction, series_key: bytes, hole: Hole, now_ns: TsNs) -> None:
     """Mark a hole as repaired."""
-    value = msgspec.msgpack.encode(LedgerHole(hole, now_ns, now_ns))
-    transaction.put(DATABASE, _hole_key(series_key, hole), value)
+    key = _hole_key(series_key, hole)
+    value = transaction.get(DATABASE, key)
+    known = LedgerHole(hole, now_ns) if value is None else msgspec.msgpack.decode(value, type=LedgerHole)
+    transaction.put(DATABASE, key, msgspec.msgpack.encode(msgspec.structs.replace(known, repaired_at_ns=now_ns)))
 
 
 def settle(
@@ -118,34 +120,42 @@ def settle(
     """Bring the holes between ids up to date over a stretch; returns how many are open in it.
 
     ids, times: of every stored row of the stretch, in order of time, the row before and the row after it included.
+    Where ids are not numbered one by one nothing is known, and the ledger stays as it is.
     """
-    found = {(hole.after_id, hole.before_id): hole for hole in jumps(ids, times, reason)}
-    if times.size:
-        for key, known in _between(transaction, series_key, int(times[0]), int(times[-1])):
-            pair = (known.hole.after_id, known.hole.before_id)
-            if pair in found:
-                del found[pair]
-            elif any(_within(hole, known.hole) for hole in found.values()):
-                transaction.delete(DATABASE, key)  # what is left of it is recorded below
-            else:
-                closed = msgspec.structs.replace(known, repaired_at_ns=now_ns)
-                transaction.put(DATABASE, key, msgspec.msgpack.encode(closed))
-    for hole in found.values():
-        put_hole(transaction, series_key, hole, now_ns)
+    jumped = jumps(ids, times, reason)
+    if jumped is None or not times.size:
+        return 0
+    found = {(hole.after_id, hole.before_id): LedgerHole(hole, now_ns) for hole in jumped}
+    left = dict(found)
+    for key, known in _between(transaction, series_key, int(times[0]), int(times[-1])):
+        pair = (known.hole.after_id, known.hole.before_id)
+        if pair in found:
+            del left[pair]
+        elif overlapping := [each for each in found if each[0] < pair[1] and pair[0] < each[1]]:
+            transaction.delete(DATABASE, key)  # what is left of it is recorded below
+            for each in overlapping:
+                hole = msgspec.structs.replace(found[each].hole, reason=known.hole.reason)
+                found[each] = left[each] = LedgerHole(hole, known.found_at_ns)
+        else:
+            closed = msgspec.structs.replace(known, repaired_at_ns=now_ns)
+            transaction.put(DATABASE, key, msgspec.msgpack.encode(closed))
+    for each in left.values():
+        # Over a hole that was repaired there, if need be: its rows were deleted since.
+        transaction.put(DATABASE, _hole_key(series_key, each.hole), msgspec.msgpack.encode(each))
     return len(found)
 
 
-def jumps(ids: Int64s, times: Int64s, reason: HoleReason = HoleReason.IDS) -> list[Hole]:
-    """Find where ids leave numbers out; none where rows have no ids or ids are not numbered one by one."""
+def jumps(ids: Int64s, times: Int64s, reason: HoleReason = HoleReason.IDS) -> list[Hole] | None:
+    """Find where ids leave numbers out; None where ids are not numbered one by one."""
     known = ids != NO_ID
     if not known.all():
         ids, times = ids[known], times[known]
-    if (np.diff(ids) < 0).any():
+    if (ids[:-1] > ids[1:]).any():
         order = np.argsort(ids, kind="stable")
         ids, times = ids[order], times[order]
     places = np.flatnonzero(np.diff(ids) > 1)
     if places.size > max(_FEW_JUMPS, ids.size // _MOST_JUMPS):
-        return []
+        return None
     return [
         Hole(
             start_ns=int(times[place]),
@@ -160,9 +170,26 @@ def jumps(ids: Int64s, times: Int64s, reason: HoleReason = HoleReason.IDS) -> li
 
 
 def forget(transaction: Transaction, series_key: bytes, start_ns: TsNs, stop_ns: TsNs) -> None:
-    """Drop the holes inside a stretch whose rows are deleted."""
-    for key in [key for key, _ in _between(transaction, series_key, start_ns, stop_ns)]:
-        transaction.delete(DATABASE, key)
+    """Drop what is known of the rows of [start, stop], which are deleted.
+
+    Holes inside, and those between ids of which a row on either side is gone: what they are now, `settle` finds. Of
+    sources that were stored only in part from now on, the checksum, so that they are taken in again.
+    """
+    for key, known in list(_known_holes(transaction, series_key)):
+        hole = known.hole
+        starts, stops = start_ns <= hole.start_ns <= stop_ns, start_ns <= hole.stop_ns <= stop_ns
+        if (starts and stops) or (hole.after_id != NO_ID and (starts or stops)):
+            transaction.delete(DATABASE, key)
+    for each in list(sources(transaction, series_key)):
+        if start_ns <= each.first_ns and each.last_ns <= stop_ns:
+            transaction.delete(DATABASE, _source_key(series_key, each.name))
+        elif each.first_ns <= stop_ns and start_ns <= each.last_ns:
+            put_source(transaction, series_key, msgspec.structs.replace(each, sha256=""))
+
+
+def _known_holes(transaction: Transaction, series_key: bytes) -> Iterator[tuple[bytes, LedgerHole]]:
+    for key, value in transaction.scan(DATABASE, series_key + _HOLE):
+        yield key, msgspec.msgpack.decode(value, type=LedgerHole)
 
 
 def _between(
@@ -178,10 +205,6 @@ def _between(
         if not known.repaired_at_ns and known.hole.after_id != NO_ID and known.hole.stop_ns <= stop_ns:
             found.append((key, known))
     return found
-
-
-def _within(inner: Hole, outer: Hole) -> bool:
-    return outer.after_id <= inner.after_id and inner.before_id <= outer.before_id
 
 
 def _source_key(series_key: bytes, name: str) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 
 from daemon.core.market import Instrument, TsNs
 from daemon.core.ports import HoleReason
-from daemon.core.ticks import COLUMNS, NO_ID, TICK_STREAMS, Stream, Ticks
+from daemon.core.ticks import COLUMNS, NO_ID, TICK_STREAMS, Stream, Ticks, empty
 from daemon.store import codec, instruments, keys, ledger, tail
 from daemon.store.codec import Buffers
 from daemon.store.overlay import in_order, lay_over
@@ -24,6 +24,7 @@ from daemon.store.tick_series import (
     Entry,
     compact_tail,
     entry_of,
+    merged,
     neighbourhood,
     prefix_of,
     put_entry,
@@ -103,9 +104,11 @@ class TickStore:
     ) -> Iterator[Ticks]:
         """Yield the rows of [start_ns, stop_ns) chunk by chunk, exactly.
 
-        columns: names that are needed; the others are constant. buffers: what to decode into and overwrite; without
-        them every block has arrays of its own. Each step sees the store as it is then; no row comes twice.
+        columns: names that are needed, beside the time; the others are constant. buffers: what to decode into and
+        overwrite; without them every block has arrays of its own. Each step sees the store as it is then; no row comes
+        twice.
         """
+        columns = None if columns is None else ("time_ns", *columns)
         position = EARLIEST if start_ns is None else start_ns
         stop = stop_ns if stop_ns is not None else None
         while stop is None or position < stop:
@@ -166,45 +169,25 @@ class TickStore:
         prefix = keys.series(instruments.register(transaction, instrument), KEY_STREAMS[rows.stream], 0)
         entry = entry_of(transaction, prefix)
         rows = in_order(rows)
-        ids = rows.column("id")
-        follows = _follows(entry, rows, ids)
-        if not follows:
+        follows, is_numbered = _follows(entry, rows), _is_numbered(rows)
+        if not follows or not is_numbered:
             stretch = int(rows.time_ns[0]), int(rows.time_ns[-1])
-            stored = stored_between(transaction, prefix, rows.stream, *stretch)
+            stored = empty(rows.stream) if follows else stored_between(transaction, prefix, rows.stream, *stretch)
             rows = lay_over(stored, rows).fresh
             if not rows.size:
                 return 0
-            ids = rows.column("id")
         number, written = tail.append(transaction, prefix, entry.next_record, rows)
         grown = _grown(entry, rows, number, written)
         put_entry(transaction, prefix, grown)
-        if rows.stream in ledger.CONTIGUOUS:
-            self._settle_tail(transaction, prefix, rows, entry, reason, follows=follows)
+        # The usual case is that every id is there.
+        is_whole = follows and is_numbered and entry.last_id != NO_ID and grown.last_id - entry.last_id == rows.size
+        if rows.stream in ledger.CONTIGUOUS and not is_whole:
+            first, last = int(rows.time_ns[0]), int(rows.time_ns[-1])
+            ids, times = neighbourhood(transaction, prefix, rows.stream, first, last)
+            ledger.settle(transaction, prefix, ids, times, self.now_ns(), reason)
         if grown.tail_rows >= codec.CHUNK_ROWS:
             compact_tail(transaction, prefix, rows.stream)
         return rows.size
-
-    def _settle_tail(
-        self,
-        transaction: Transaction,
-        prefix: bytes,
-        rows: Ticks,
-        entry: Entry,
-        reason: HoleReason,
-        *,
-        follows: bool,
-    ) -> None:
-        ids, times = rows.column("id"), rows.time_ns
-        if follows:
-            if entry.last_id == NO_ID:
-                return
-            if int(ids[-1]) - entry.last_id == ids.size:
-                return  # the usual case: every id is there
-            ids = np.concatenate([np.array([entry.last_id]), ids])
-            times = np.concatenate([np.array([entry.end_ns]), times])
-        else:
-            ids, times = neighbourhood(transaction, prefix, rows.stream, int(times[0]), int(times[-1]))
-        ledger.settle(transaction, prefix, ids, times, self.now_ns(), reason)
 
 
 # Internals.
@@ -254,7 +237,7 @@ def _window(
     chunk = decode(value, stream)
     if chunk.time_ns[-1] < live.time_ns[0]:
         return [chunk, live], following
-    return [lay_over(chunk, live).rows], following
+    return [merged([chunk, live], stream)], following
 
 
 def _within(rows: Ticks, start_ns: TsNs, stop_ns: TsNs | None) -> Ticks:
@@ -272,26 +255,31 @@ def _float_column(rows: Ticks, name: str, buffers: Buffers) -> Column:
     column = rows.column(name)
     if COLUMNS[rows.stream][name] not in ("price", "size") or decimals is None:
         return column
-    # Divide: multiplying by the inverse is wrong for every eighth price or more.
-    return np.divide(column, 10.0**decimals, out=buffers.get((name, "divided"), rows.size, np.float64))
+    return codec.to_floats(column, decimals, buffers.get((name, "divided"), rows.size, np.float64))
 
 
-def _follows(entry: Entry, rows: Ticks, ids: Column) -> bool:
-    """Tell whether rows can be appended unseen: all are after what is stored, and none repeats another."""
+def _follows(entry: Entry, rows: Ticks) -> bool:
+    """Tell whether rows are after all that is stored, so that none of them can be there."""
     if not (entry.rows or entry.tail_rows):
-        following = True
-    elif ids[0] == NO_ID:
-        following = bool(rows.time_ns[0] > entry.end_ns)
-    else:
-        following = bool(ids[0] > entry.last_id and rows.time_ns[0] >= entry.end_ns)
-    if following and rows.stream in ledger.CONTIGUOUS and ids[0] != NO_ID and ids.size > 1:
-        following = bool((ids[1:] > ids[:-1]).all())
-    return following
+        return True
+    ids = rows.column("id")
+    known = ids[ids != NO_ID]
+    is_after = rows.time_ns[0] > entry.end_ns if known.size < ids.size else rows.time_ns[0] >= entry.end_ns
+    return bool(is_after and (not known.size or known.min() > entry.last_id))
+
+
+def _is_numbered(rows: Ticks) -> bool:
+    """Tell whether the ids of ordered rows ascend, so that none of them repeats another; rows without ids do not."""
+    ids = rows.column("id")
+    return bool((ids[1:] > ids[:-1]).all() or (ids == NO_ID).all())
 
 
 def _grown(entry: Entry, rows: Ticks, number: int, written: int) -> Entry:
-    first, last = int(rows.time_ns[0]), int(rows.time_ns[-1])
-    is_last = last >= entry.end_ns
+    first, last, last_id = int(rows.time_ns[0]), int(rows.time_ns[-1]), int(rows.column("id")[-1])
+    if entry.rows or entry.tail_rows:
+        # Of rows of one time the one with the highest id is the last.
+        last_id = entry.last_id if last < entry.end_ns else last_id
+        last_id = max(entry.last_id, last_id) if last == entry.end_ns else last_id
     return msgspec.structs.replace(
         entry,
         tail_rows=entry.tail_rows + rows.size,
@@ -299,5 +287,5 @@ def _grown(entry: Entry, rows: Ticks, number: int, written: int) -> Entry:
         tail_last_ns=max(last, entry.tail_last_ns) if entry.tail_rows else last,
         tail_bytes=entry.tail_bytes + written,
         next_record=number,
-        last_id=int(rows.column("id")[-1]) if is_last else entry.last_id,
+        last_id=last_id,
     )

@@ -27,40 +27,35 @@ def _stored() -> None:
 
 @importing.command("bars")
 def import_bars(
-    file: Annotated[
-        Path, typer.Argument(help="CSV, CSV.gz or Parquet with timestamp, open, high, low, close, volume.")
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="CSV, CSV.gz or Parquet with timestamp, open, high, low, close, volume; archives of klines."
+        ),
     ],
-    symbol: Annotated[str, typer.Option(help="What the bars are of, such as SPY.")],
-    timeframe: Annotated[str, typer.Option(help="1Sec, 1Min, 5Min, 15Min, 1Hour or 1Day.")],
-    venue: Annotated[str, typer.Option(help="Where it is traded; part of the instrument's key.")] = "local",
+    symbol: Annotated[str | None, typer.Option(help="What the bars are of, such as SPY; archives say so.")] = None,
+    timeframe: Annotated[str | None, typer.Option(help="1Sec, 1Min, 5Min, 15Min, 1Hour or 1Day.")] = None,
+    source: ticks.Source = None,
+    venue: Annotated[str | None, typer.Option(help="Part of the instrument's key; local by default.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite stored bars that differ.")] = False,  # noqa: FBT002
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Store a file's bars: all of them, or none."""
-    from adapters.barfile import read_bars
-    from daemon.api.protocol import iso
+    """Store files' bars: of each file all of them, or none."""
     from daemon.app import wiring
     from daemon.app.config import load
-    from daemon.research.plans import parse_timeframe
-    from daemon.store.instruments import parse_instrument
+    from daemon.app.importing import BarsWanted, files_of, import_bar_files
 
     settings = load(config)
-    instrument = parse_instrument(symbol, venue)
-    length = parse_timeframe(timeframe)
-    table = read_bars(file)
+    wanted = BarsWanted(symbol, timeframe, venue, source, replace)
+    paths = files_of(files)
+    wanted.check(paths)
     with wiring.writer(settings, settings.data_dir(data_dir), "import") as writer:
-        report = writer.import_bars(table, instrument, length, file.name, replace=replace)
-    for note in report.notes:
-        typer.echo(f"note: {note}", err=True)
-    parts = [f"{report.added} added"]
-    parts += [
-        f"{count} {word}" for count, word in ((report.unchanged, "stored already"), (report.replaced, "replaced"))
-    ]
-    typer.echo(
-        f"{report.instrument} {report.timeframe}: {report.rows} rows from {iso(report.first_ns)} to "
-        f"{iso(report.last_ns)}: {', '.join(parts)}"
-    )
+        outcomes = [ticks.told(outcome, len(paths)) for outcome in import_bar_files(writer, paths, wanted)]
+    if len(paths) > 1:
+        ticks.sum_up(outcomes)
+    if not all(outcome.succeeded for outcome in outcomes):
+        raise typer.Exit(1)
 
 
 ticks.register(importing)

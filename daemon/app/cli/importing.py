@@ -174,9 +174,14 @@ def told(outcome: Outcome | ImportReport | NoFile, files: int) -> Told:
     if isinstance(outcome, NoFile):
         typer.echo(f"{outcome.day}: the venue has nothing")
     elif isinstance(outcome, ImportReport):
+        for note in outcome.notes:
+            typer.echo(f"note: {note}", err=True)
+        parts = [f"{outcome.added} added"]
+        counts = ((outcome.unchanged, "stored already"), (outcome.replaced, "replaced"))
+        parts += [f"{count} {word}" for count, word in counts if count]
         typer.echo(
-            f"{outcome.instrument} bars {outcome.timeframe}: {outcome.rows:,} rows from {iso(outcome.first_ns)} to "
-            f"{iso(outcome.last_ns)}: {outcome.added:,} added"
+            f"{outcome.instrument} {outcome.timeframe}: {outcome.rows} rows from {iso(outcome.first_ns)} to "
+            f"{iso(outcome.last_ns)}: {', '.join(parts)}"
         )
     elif isinstance(outcome, KeptOut):
         typer.echo(f"error: {outcome.error.message} [{outcome.error.code}]", err=True)

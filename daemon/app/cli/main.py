@@ -58,6 +58,7 @@ app.add_typer(data.importing, name="import", help="Bring files into the store.")
 app.add_typer(data.stored, name="data", help="Look at what is stored.")
 live.register(app)
 probe.register(app)
+export.register(app)
 service.register(app)
 
 
