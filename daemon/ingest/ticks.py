@@ -9,12 +9,13 @@ import msgspec
 from daemon.core.errors import Conflict
 from daemon.core.market import Instrument, TsNs
 from daemon.core.ports import Hole, HoleReason, Verification
-from daemon.core.ticks import Stream
+from daemon.core.ticks import NO_ID, Stream
 from daemon.ingest import spools
 from daemon.ingest.spools import Spool
 from daemon.ingest.uploads import found
 from daemon.store import instruments, keys, ledger
 from daemon.store.bulk import BulkWriter
+from daemon.store.overlay import COARSEST_UNIT_NS
 from daemon.store.tick_chunks import KEY_STREAMS
 from daemon.store.tick_series import entry_of, prefix_of
 
@@ -143,9 +144,9 @@ def _store(store: TickStore, instrument: Instrument, upload: TickUpload, path: P
     with store.env.read() as transaction:
         prefix = prefix_of(transaction, instrument, upload.stream)
         known = None if prefix is None else ledger.source(transaction, prefix, upload.source)
-        overlaps = prefix is not None and upload.first_ns <= entry_of(transaction, prefix).end_ns
+        overlaps = prefix is not None and upload.first_ns - COARSEST_UNIT_NS <= entry_of(transaction, prefix).end_ns
     notes = list(upload.notes)
-    is_rewritten = known is not None and bool(upload.sha256) and known.sha256 != upload.sha256
+    is_rewritten = known is not None and known.sha256 not in ("", upload.sha256) and bool(upload.sha256)
     if is_rewritten and upload.verification is Verification.VERIFIED:
         notes.append("the venue published this file anew: its rows replace those of the file before")
     replace = upload.replace or (is_rewritten and upload.verification is Verification.VERIFIED)
@@ -200,6 +201,8 @@ def _record(transaction: Transaction, instrument: Instrument, upload: TickUpload
     if upload.rows:
         ledger.put_source(transaction, prefix, source)
     for hole in upload.holes:
+        if hole.after_id != NO_ID and upload.stream in ledger.CONTIGUOUS:
+            continue  # found from the rows themselves, and closed by them
         ledger.put_hole(transaction, prefix, hole, source.stored_at_ns)
     still_open = 0
     for each in list(ledger.holes(transaction, prefix)):

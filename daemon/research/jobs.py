@@ -107,4 +107,6 @@ def _index(job: ProbeJob, selection: Selection, summaries: list[probe.Summary], 
             **{name: column.tolist() for name, column in totals._asdict().items()},
         ),
         parts=spool.parts,
+        holes=len(selection.holes),
+        missing_rows=sum(hole.missing for hole in selection.holes),
     )

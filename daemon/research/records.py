@@ -67,12 +67,17 @@ class RunView(msgspec.Struct, frozen=True):
 
 
 def notes_on(index: JobIndex) -> list[str]:
-    """Name the derived bars that the stored ones cover in part."""
-    return [
-        f"{index.instrument} {index.timeframe}: derived from {described(index.source)}; the bar of "
-        f"{datetime.fromtimestamp(start_ns // NS_PER_SECOND, UTC):%Y-%m-%dT%H:%M:%SZ} is covered in part"
+    """Name the derived bars that the stored rows cover in part, and the holes in those rows."""
+    what = f"{index.instrument} {index.timeframe}: derived from {described(index.source)}"
+    notes = [
+        f"{what}; the bar of {datetime.fromtimestamp(start_ns // NS_PER_SECOND, UTC):%Y-%m-%dT%H:%M:%SZ} "
+        "is covered in part"
         for start_ns in index.partial_buckets
     ]
+    if index.holes:
+        count = f"at least {index.missing_rows:,} rows" if index.missing_rows else "an unknown number of rows"
+        notes.append(f"{what} with {index.holes} known holes, {count} missing: `atlasd data gaps {index.instrument}`")
+    return notes
 
 
 def described(source: str) -> str:

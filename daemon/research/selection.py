@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from daemon.core.market import Timeframe
+    from daemon.core.ports import Hole
     from daemon.core.ticks import Column, Ticks
     from daemon.research.plans import ProbeJob
     from daemon.store.bars import BarStore
@@ -26,11 +27,13 @@ class Selection(NamedTuple):
     """Selected bars.
 
     partial_buckets: starts of derived bars that the stored series covers in part. digest: as `fingerprint` says.
+    holes: known holes in the trades that the bars were made from.
     """
 
     bars: Bars
     partial_buckets: tuple[TsNs, ...]
     digest: str
+    holes: tuple[Hole, ...] = ()
 
 
 def select(store: BarStore, job: ProbeJob) -> Selection:
@@ -81,7 +84,8 @@ def _from_trades(store: BarStore, job: ProbeJob, stream: Stream) -> Selection:
         return Selection(bars, (), _digest([]))
     series = store.ticks.streams(job.instrument)[stream]
     partial = _partial(bars, job.timeframe, (ends[0], ends[1]), (series.first_ns, series.last_ns))
-    return Selection(bars, partial, fingerprint(store, job))
+    holes = store.ticks.holes(job.instrument, stream, ends[0], ends[1])
+    return Selection(bars, partial, fingerprint(store, job), tuple(holes))
 
 
 def _partial(bars: Bars, timeframe: Timeframe, ends: tuple[TsNs, TsNs], whole: tuple[TsNs, TsNs]) -> tuple[TsNs, ...]:

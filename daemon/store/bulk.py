@@ -53,11 +53,13 @@ class Written(NamedTuple):
 class _Change(NamedTuple):
     """Chunks to put in the place of others.
 
-    rows: how many of those given are in it. seen: chunks of the stretch [start_ns, stop_ns] as they were looked at.
-    old: the keys that go. values: first times and encoded chunks.
+    rows: how many of those given are in it; the others are written next, or wait for more (`rest_waits`). seen: chunks
+    of the stretch [start_ns, stop_ns] as they were looked at. old: the keys that go. values: first times and encoded
+    chunks.
     """
 
     rows: int
+    rest_waits: bool
     start_ns: TsNs
     stop_ns: TsNs
     seen: list[tuple[bytes, bytes]]
@@ -129,12 +131,18 @@ class BulkWriter:
             self._prefix = keys.series(number, KEY_STREAMS[self._stream], 0)
         rows = self._without_repeats(in_order(joined(self._pending, self._stream)))
         self._pending, self._pending_rows = [], 0
+        count = rows.size
+        if not is_last:
+            # Equal rows of one time without ids are told from repeated ones only where they are written together.
+            count = int(np.searchsorted(rows.time_ns, rows.time_ns[-1])) or count
+        rows, held = rows.rows(0, count), rows.rows(count, rows.size)
         while rows.size:
             change = self._write(rows, is_last=is_last)
             rows = rows.rows(change.rows, rows.size)
-            if change.stop_ns == LATEST:  # the last part of a chunk waits for more
-                self._pending, self._pending_rows = [rows], rows.size
-                return
+            if change.rest_waits:
+                break
+        self._pending = [each for each in (rows, held) if each.size]
+        self._pending_rows = rows.size + held.size
 
     def _write(self, rows: Ticks, *, is_last: bool) -> _Change:
         """Write the first of ordered rows: those that fall into the same chunks, or all where they come after.
@@ -188,9 +196,16 @@ class BulkWriter:
         is_changed = overlaid.added or overlaid.replaced
         values = self._encode(overlaid.rows, list(cut(overlaid.rows.time_ns))) if is_changed else []
         start_ns, stop_ns = around(int(stretch.time_ns[0]), int(stretch.time_ns[-1]))
-        written = Written(overlaid.added, overlaid.repeated, overlaid.replaced)
-        seen = self._seen(transaction, start_ns, stop_ns)
-        return _Change(count, start_ns, min(stop_ns, LATEST - 1), seen, old, values, written)
+        return _Change(
+            rows=count,
+            rest_waits=False,
+            start_ns=start_ns,
+            stop_ns=stop_ns,
+            seen=self._seen(transaction, start_ns, stop_ns),
+            old=old,
+            values=values,
+            written=Written(overlaid.added, overlaid.repeated, overlaid.replaced),
+        )
 
     def _is_after(self, transaction: Transaction, rows: Ticks) -> bool:
         """Tell whether rows come after all chunks, and none can be the last ones told in another unit of time."""
@@ -214,10 +229,17 @@ class BulkWriter:
         count = rows.size
         if not is_last and len(cuts) > 1:
             count -= both.size - cuts.pop()[0]
-        start_ns = entry_of(transaction, self._prefix).last_ns if old else EARLIEST
-        values = self._encode(both, cuts)
+        entry = entry_of(transaction, self._prefix)
+        start_ns = entry.last_ns if entry.rows else EARLIEST
         return _Change(
-            count, start_ns, LATEST, self._seen(transaction, start_ns, LATEST), old, values, Written(added=count)
+            rows=count,
+            rest_waits=not is_last,
+            start_ns=start_ns,
+            stop_ns=LATEST,
+            seen=self._seen(transaction, start_ns, LATEST),
+            old=old,
+            values=self._encode(both, cuts),
+            written=Written(added=count),
         )
 
     def _open_chunk(self, transaction: Transaction) -> list[bytes]:

@@ -130,12 +130,12 @@ def settle(
     for key, known in _between(transaction, series_key, int(times[0]), int(times[-1])):
         pair = (known.hole.after_id, known.hole.before_id)
         if pair in found:
-            del left[pair]
+            left.pop(pair, None)
         elif overlapping := [each for each in found if each[0] < pair[1] and pair[0] < each[1]]:
             transaction.delete(DATABASE, key)  # what is left of it is recorded below
-            for each in overlapping:
-                hole = msgspec.structs.replace(found[each].hole, reason=known.hole.reason)
-                found[each] = left[each] = LedgerHole(hole, known.found_at_ns)
+            for rest in overlapping:
+                hole = msgspec.structs.replace(found[rest].hole, reason=known.hole.reason)
+                left[rest] = LedgerHole(hole, known.found_at_ns)
         else:
             closed = msgspec.structs.replace(known, repaired_at_ns=now_ns)
             transaction.put(DATABASE, key, msgspec.msgpack.encode(closed))

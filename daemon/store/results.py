@@ -84,6 +84,7 @@ class JobIndex(msgspec.Struct, frozen=True):
     bars: how many were selected. bars_digest: of the source's columns in the run's dates.
     period_*: as configured, else the bars'.
     partial_buckets: starts of derived bars that the source covers in part.
+    holes, missing_rows: known holes in the trades that bars were made from, and how many rows ids say are missing.
     """
 
     instrument: str
@@ -97,6 +98,8 @@ class JobIndex(msgspec.Struct, frozen=True):
     partial_buckets: list[int]
     totals: CombinationTotals
     parts: list[Part]
+    holes: int = 0
+    missing_rows: int = 0
 
 
 class StoredJob(msgspec.Struct, frozen=True):

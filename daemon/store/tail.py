@@ -114,9 +114,7 @@ def _batches(
         yield np.repeat(numbers, row_counts), _unpacked(stream, decimals, row_counts, values)
 
 
-def _unpacked(
-    stream: Stream, decimals: tuple[int, int], counts: tuple[int, ...], records: tuple[bytes, ...]
-) -> Ticks:
+def _unpacked(stream: Stream, decimals: tuple[int, int], counts: tuple[int, ...], records: tuple[bytes, ...]) -> Ticks:
     from daemon.store import packing
 
     data = np.frombuffer(bytearray().join(records), dtype=np.uint8)

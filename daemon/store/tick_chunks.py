@@ -71,14 +71,14 @@ def _settle(columns: list[Column], places: Sequence[int], decimals: Sequence[int
         return 0
     numbers = [each for each in decimals if each is not None]
     most = max(numbers, default=None) if len(numbers) == len(decimals) else None
-    if most is not None and not all(_fits(columns[place], most - each) for place, each in zip(places, numbers, strict=True)):
+    if most is not None and not all(
+        _fits(columns[place], most - each) for place, each in zip(places, numbers, strict=True)
+    ):
         most = None
     for place, each in zip(places, decimals, strict=True):
         if each == most or each is None:
             continue
-        columns[place] = (
-            codec.to_floats(columns[place], each) if most is None else columns[place] * 10 ** (most - each)
-        )
+        columns[place] = codec.to_floats(columns[place], each) if most is None else columns[place] * 10 ** (most - each)
     return most
 
 
@@ -86,7 +86,8 @@ def _fits(column: Column, more_decimals: int) -> bool:
     """Tell whether integers fit 64 bits with more decimals."""
     if not column.size or not more_decimals:
         return True
-    return max(abs(int(column.min())), abs(int(column.max()))) * 10**more_decimals < 1 << 63
+    largest = max(abs(int(column.min())), abs(int(column.max())))
+    return largest * int(10**more_decimals) < 1 << 63
 
 
 def cut(times: Column) -> Iterator[tuple[int, int]]:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from daemon.core.market import Instrument, TsNs
-from daemon.core.ports import HoleReason
+from daemon.core.ports import Hole, HoleReason
 from daemon.core.ticks import COLUMNS, NO_ID, TICK_STREAMS, Stream, Ticks, empty
 from daemon.store import codec, instruments, keys, ledger, tail
 from daemon.store.codec import Buffers
@@ -147,6 +147,17 @@ class TickStore:
         buffers = Buffers()
         blocks = self.blocks(instrument, stream, ("time_ns",), start_ns, stop_ns, buffers)
         return sum(rows.size for rows in blocks)
+
+    def holes(self, instrument: Instrument, stream: Stream, start_ns: TsNs, stop_ns: TsNs) -> list[Hole]:
+        """List the open holes that touch [start, stop], in order of time."""
+        with self.env.read() as transaction:
+            prefix = prefix_of(transaction, instrument, stream)
+            found = [] if prefix is None else list(ledger.holes(transaction, prefix))
+        return [
+            each.hole
+            for each in found
+            if not each.repaired_at_ns and each.hole.start_ns <= stop_ns and each.hole.stop_ns >= start_ns
+        ]
 
     def end_ns(self, transaction: Transaction, instrument: Instrument, stream: Stream) -> TsNs | None:
         """Return the time of the last row, None where there is none."""

@@ -12,11 +12,21 @@ from msgspec import Meta
 
 from daemon.core.market import NS_PER_DAY, Instrument, TsNs
 from daemon.store import codec, keys, ledger
-from daemon.store.tick_chunks import cut, encode, joined
-from daemon.store.tick_series import EARLIEST, chunk_keys, compact_tail, entry_of, prefix_of, read_chunk, rewrite
+from daemon.store.tick_chunks import encode, joined
+from daemon.store.tick_series import (
+    EARLIEST,
+    LATEST,
+    chunk_keys,
+    compact_tail,
+    entry_of,
+    neighbourhood,
+    prefix_of,
+    read_chunk,
+    rewrite,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from daemon.core.ticks import Stream, Ticks
     from daemon.store.env import Transaction
@@ -55,12 +65,13 @@ def delete(
     if prefix is None:
         return 0
     start = EARLIEST if start_ns is None else start_ns
-    stop = -EARLIEST - 1 if stop_ns is None else stop_ns
+    last = LATEST if stop_ns is None else stop_ns - 1
     store.env.write(lambda transaction: compact_tail(transaction, prefix, stream))
     deleted = 0
-    while step := store.env.write(partial(_delete_step, prefix=prefix, stream=stream, start_ns=start, stop_ns=stop)):
+    action = partial(_delete_step, prefix=prefix, stream=stream, start_ns=start, last_ns=last, now_ns=store.now_ns())
+    while step := store.env.write(action):
         deleted += step
-    store.env.write(lambda transaction: ledger.forget(transaction, prefix, start, stop))
+    store.env.write(lambda transaction: ledger.forget(transaction, prefix, start, last))
     return deleted
 
 
@@ -72,10 +83,7 @@ def compact(store: TickStore, instrument: Instrument, stream: Stream) -> Compact
     before = _shape(store, prefix)
     store.env.write(lambda transaction: compact_tail(transaction, prefix, stream))
     for group in _small_neighbours(store, prefix):
-        with store.env.read() as transaction:
-            rows = joined([read_chunk(transaction, key, stream) for key in group], stream)
-        values = [(int(rows.time_ns[start]), encode(rows.rows(start, stop))) for start, stop in cut(rows.time_ns)]
-        store.env.write(partial(rewrite, prefix=prefix, old=group, values=values))
+        store.env.write(partial(_join, prefix=prefix, stream=stream, group=group))
     return Compaction(*(number for pair in zip(before, _shape(store, prefix), strict=True) for number in pair))
 
 
@@ -119,16 +127,20 @@ def _oldest(store: TickStore) -> Iterator[tuple[TsNs, Instrument, Stream, int]]:
             yield following_ns, series.instrument, series.stream, size
 
 
-def _delete_step(transaction: Transaction, *, prefix: bytes, stream: Stream, start_ns: TsNs, stop_ns: TsNs) -> int:
-    """Drop a number of chunks' rows of [start, stop); returns how many rows, 0 when there are none left."""
-    touched = chunk_keys(transaction, prefix, start_ns, stop_ns - 1)
-    deleted, old, kept = 0, [], []
+def _delete_step(
+    transaction: Transaction, *, prefix: bytes, stream: Stream, start_ns: TsNs, last_ns: TsNs, now_ns: TsNs
+) -> int:
+    """Drop a number of chunks' rows of [start, last]; returns how many rows, 0 when there are none left."""
+    touched = chunk_keys(transaction, prefix, start_ns, last_ns)
+    deleted, old, kept, ends = 0, [], [], []
     for key in touched:
         rows = read_chunk(transaction, key, stream, ("time_ns",))
-        low, high = np.searchsorted(rows.time_ns, [start_ns, stop_ns]).tolist()
+        low = int(np.searchsorted(rows.time_ns, start_ns))
+        high = int(np.searchsorted(rows.time_ns, last_ns, side="right"))
         if high <= low:
             continue
         deleted += high - low
+        ends += [int(rows.time_ns[low]), int(rows.time_ns[high - 1])]
         old.append(key)
         kept += _edges(transaction, key, stream, low, high)
         if len(old) == _STEP:
@@ -136,7 +148,22 @@ def _delete_step(transaction: Transaction, *, prefix: bytes, stream: Stream, sta
     values = [(int(rows.time_ns[0]), encode(rows)) for rows in kept]
     if old:
         rewrite(transaction, prefix, old, values)
+        ledger.forget(transaction, prefix, ends[0], ends[-1])
+        if stream in ledger.CONTIGUOUS:
+            ids, times = neighbourhood(transaction, prefix, stream, ends[0], ends[-1])
+            ledger.settle(transaction, prefix, ids, times, now_ns)
     return deleted
+
+
+def _join(transaction: Transaction, *, prefix: bytes, stream: Stream, group: Sequence[bytes]) -> None:
+    """Join chunks into one, unless a live feed or an import has changed them since they were chosen."""
+    values = [transaction.get("chunks", key) for key in group]
+    row_counts = [codec.rows(value) for value in values if value is not None]
+    between = chunk_keys(transaction, prefix, keys.chunk_time(group[0]), keys.chunk_time(group[-1]))
+    if len(row_counts) < len(group) or sum(row_counts) > codec.CHUNK_ROWS or between != group:
+        return
+    rows = joined([read_chunk(transaction, key, stream) for key in group], stream)
+    rewrite(transaction, prefix, group, [(int(rows.time_ns[0]), encode(rows))])
 
 
 def _edges(transaction: Transaction, key: bytes, stream: Stream, low: int, high: int) -> list[Ticks]:

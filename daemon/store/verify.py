@@ -59,6 +59,7 @@ class _Check:
         self._stream = stream
         self._problems: list[str] = []
         self._rows = self._chunks = self._bytes = 0
+        self._first_ns: TsNs | None = None
         self._end_ns: TsNs | None = None
         self._last_id = NO_ID
         self._jumps: set[tuple[int, int]] = set()
@@ -74,6 +75,8 @@ class _Check:
                     f"the index tells {entry.rows} rows and {entry.stored_bytes} bytes, chunks hold {self._rows} "
                     f"and {self._bytes}"
                 )
+            elif entry.rows and (self._first_ns, self._end_ns) != (entry.first_ns, entry.last_ns):
+                self._problems.append("the index tells other times of the chunks than they hold")
             self._tail(transaction, entry)
             self._ledger(transaction, entry)
         total = self._rows + entry.tail_rows
@@ -93,11 +96,12 @@ class _Check:
         if not rows.size or times[0] != first_ns:
             self._problems.append(f"chunk at {first_ns} ns: begins with another time than its key")
             return
-        if (np.diff(times) < 0).any():
+        if (times[:-1] > times[1:]).any():
             self._problems.append(f"chunk at {first_ns} ns: rows are out of order")
         if self._end_ns is not None and first_ns <= self._end_ns:
             self._problems.append(f"chunk at {first_ns} ns: begins before the one before it ends")
         self._follow(rows)
+        self._first_ns = first_ns if self._first_ns is None else self._first_ns
         self._end_ns = int(times[-1])
 
     def _follow(self, rows: Ticks) -> None:
@@ -107,7 +111,7 @@ class _Check:
         ids, times = rows.column("id"), rows.time_ns
         if self._last_id != NO_ID and self._end_ns is not None:
             ids, times = np.concatenate([[self._last_id], ids]), np.concatenate([[self._end_ns], times])
-        self._jumps |= {(hole.after_id, hole.before_id) for hole in ledger.jumps(ids, times)}
+        self._jumps |= {(hole.after_id, hole.before_id) for hole in ledger.jumps(ids, times) or ()}
         self._last_id = int(rows.column("id").max())
 
     def _tail(self, transaction: Transaction, entry: Entry) -> None:

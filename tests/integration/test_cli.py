@@ -368,7 +368,7 @@ def test_stored_series_are_listed(look):
     ]
     assert all(0 < size < 1500 * 48 for size in sizes)
     listed = list(csv.DictReader(io.StringIO(look("data", "symbols", "--format", "csv").stdout)))
-    assert list(listed[0]) == ["symbol", "timeframe", "rows", "first", "last", "bytes"]
+    assert list(listed[0]) == ["symbol", "stream", "timeframe", "rows", "first", "last", "bytes", "gaps"]
     table = look("data", "symbols").stdout.splitlines()
     assert table[0].split() == list(listed[0])
     assert table[1].split() == list(listed[0].values())

@@ -108,7 +108,7 @@ def test_symbols_are_found_in_any_case_and_by_venue(planned):
 def test_a_timeframe_comes_from_the_longest_stored_one_that_divides_it(planned, timeframe, source):
     (target,) = planned(symbols=["MINI"], timeframes=[timeframe]).targets
     assert (target.timeframe, target.source) == (timeframe, source)
-    assert target.rows == {"1Min": 3000, "5Min": 600}[source]
+    assert target.bars == 3000 * Timeframe.MIN_1.ns / target.timeframe.ns
 
 
 def test_a_stored_timeframe_is_never_derived(planned):

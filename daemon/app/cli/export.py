@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from daemon.research.history import Block, History
-    from daemon.store.bars import BarStore
 
 # Rows of a row group: so few that it takes little memory, so many that readers skip what they do not need.
 _GROUP_ROWS: Final = 1 << 19

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from daemon.app.cli import data, live, probe, service
+from daemon.app.cli import data, export, live, probe, service
 
 
 class _Root(TyperGroup):
