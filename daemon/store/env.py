@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from daemon.core.errors import AtlasError, Code, ConfigError, StoreCorrupt, StoreFull
+from daemon.store.pages import MappedPages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,15 +80,19 @@ def room_for(path: Path) -> Iterator[None]:
 class Transaction:
     """A snapshot to read from, or a change to be committed whole; valid inside its `with` or function only."""
 
-    def __init__(self, raw: lmdb.Transaction, databases: dict[str, lmdb._Database]) -> None:
+    def __init__(self, raw: lmdb.Transaction, databases: dict[str, lmdb._Database], pages: MappedPages) -> None:
         self._raw = raw
         self._databases = databases
+        self._pages = pages
 
     def get(self, database: str, key: bytes) -> memoryview | None:
         """Return a value as a view into the map, valid until the transaction ends."""
         if database not in self._databases:
             return None
-        return cast("memoryview | None", self._raw.get(key, db=self._databases[database]))
+        value = cast("memoryview | None", self._raw.get(key, db=self._databases[database]))
+        if value is not None:
+            self._pages.touched(len(value))
+        return value
 
     def put(self, database: str, key: bytes, value: bytes | memoryview) -> None:
         """Insert or replace."""
@@ -108,6 +113,7 @@ class Transaction:
                 key = bytes(view)
                 if not key.startswith(prefix):
                     return
+                self._pages.touched(len(value))
                 yield key, cast("memoryview", value)
 
     def floor(self, database: str, prefix: bytes, key: bytes) -> bytes | None:
@@ -135,6 +141,7 @@ class Environment:
         self._readers = 0
         self._resizes_waiting = 0
         self._quiet = threading.Condition()
+        self._pages = MappedPages(self.path)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -176,7 +183,7 @@ class Environment:
             raw = self._begin_read()
             try:
                 with raw:
-                    yield Transaction(raw, self._databases)
+                    yield Transaction(raw, self._databases, self._pages)
             finally:
                 with self._quiet:
                     self._readers -= 1
@@ -191,7 +198,7 @@ class Environment:
             while True:
                 try:
                     with self._env.begin(write=True, buffers=True) as raw:
-                        return action(Transaction(raw, self._databases))
+                        return action(Transaction(raw, self._databases, self._pages))
                 except lmdb.MapFullError:
                     self._grow()
                 except lmdb.MapResizedError:
