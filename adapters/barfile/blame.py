@@ -16,6 +16,7 @@ from adapters.barfile.columns import PRICES_AND_VOLUME, TIME
 from adapters.barfile.numbers import Numbers
 from adapters.barfile.refusals import Place, unreadable, value_invalid
 from adapters.barfile.times import Times, join_date_and_clock, written_like
+from adapters.shared.cells import cell_text, first_refused
 from daemon.core.errors import SourceDataInvalid
 
 if TYPE_CHECKING:
@@ -82,41 +83,10 @@ def first_bad_cell(columns: Mapping[str, pa.ChunkedArray], times: Times) -> Faul
     for field in (TIME, *PRICES_AND_VOLUME):
         reader = times if field == TIME else Numbers()
         column = columns[field]
-        if (row := _first_refused(column, reader)) is not None:
-            text = _text(column.slice(row, 1))
+        if (row := first_refused(column, reader.read)) is not None:
+            text = cell_text(column, row)
             faults.append(Fault(row, field, text, reader.fault(text or "")))
     return min(faults, key=lambda fault: fault.row, default=None)
-
-
-def _text(cell: pa.ChunkedArray) -> str | None:
-    import pyarrow as pa
-
-    if pa.types.is_timestamp(cell.type) and not cell.null_count:
-        # Not as a calendar date: those that are refused have none, and zones would need a database.
-        return f"{cell.cast(pa.int64())[0].as_py()} {cell.type.unit}"
-    text: str | None = cell.cast(pa.string())[0].as_py()
-    return text
-
-
-def _first_refused(column: pa.ChunkedArray, reader: Times | Numbers) -> int | None:
-    if _accepts(reader, column):
-        return None
-    low, high = 0, len(column)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _accepts(reader, column.slice(low, middle - low)):
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _accepts(reader: Times | Numbers, column: pa.ChunkedArray) -> bool:
-    try:
-        reader.read(column)
-    except ValueError:
-        return False
-    return True
 
 
 def _take(

@@ -5,24 +5,22 @@ from __future__ import annotations
 import codecs
 import gzip
 import re
-import stat
 import zlib
 from typing import TYPE_CHECKING
 
 from adapters.barfile import delimited, parquet
 from adapters.barfile.layout import count_line_ends
-from adapters.barfile.refusals import Place, empty, not_found, shown, unreadable
+from adapters.barfile.refusals import Place, empty, unreadable
+from adapters.shared.refusals import cannot_open, require_regular_file
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
-    from daemon.core.errors import SourceDataInvalid
     from daemon.core.market import BarTable
 
 MAX_TEXT_BYTES = 8 << 30  # A gzip of 8 MB can hold this much; beyond it, memory is at risk.
 PIECE_BYTES = 16 << 20
-FILE_CHARACTERS = 255
 
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
@@ -52,8 +50,7 @@ def read_bars(path: Path) -> BarTable:
     Numbers are the float64 nearest to what is written. Memory at the peak: the decompressed text (at most
     MAX_TEXT_BYTES) and about 180 bytes a row; for usual CSV, some five times the 48 bytes a row of the bars.
     """
-    file = shown(path.name, FILE_CHARACTERS)
-    _refuse_unless_regular(path, file)
+    file = require_regular_file(path)
     try:
         with path.open("rb") as stream:
             magic = stream.read(len(_PARQUET))
@@ -61,29 +58,11 @@ def read_bars(path: Path) -> BarTable:
             if magic != _PARQUET:
                 text = _unzip(stream, file) if magic.startswith(_GZIP) else _take_all(stream, file)
     except OSError as error:
-        raise _cannot_open(file, error) from None
+        raise cannot_open(file, error) from None
     if magic == _PARQUET:
         return parquet.parse(path, file, MAX_TEXT_BYTES)
     _refuse_unless_text(text, file)
     return delimited.parse(text, file)
-
-
-def _refuse_unless_regular(path: Path, file: str) -> None:
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the path
-        raise not_found(path) from None
-    except OSError as error:
-        raise _cannot_open(file, error) from None
-    if stat.S_ISDIR(mode):
-        raise unreadable(Place(file), "this is a directory; name a file in it")
-    if not stat.S_ISREG(mode):
-        raise unreadable(Place(file), "this is a device or pipe; name a file")
-
-
-def _cannot_open(file: str, error: OSError) -> SourceDataInvalid:
-    reason = error.strerror or str(error)
-    return unreadable(Place(file), f"cannot be read ({reason}); check its permissions and its disk")
 
 
 def _take_all(stream: IO[bytes] | gzip.GzipFile, file: str) -> bytearray:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from adapters.shared.arrange import Numbered
+from adapters.shared.cells import cell_text, first_refused
 from adapters.shared.exact import farthest_from_zero, mantissas
 from adapters.shared.refusals import Place, cell_refusal, refusal
 from adapters.tickfile.times import Clock, Writing, read_times, time_fault, writing_of
 from adapters.tickfile.values import (
-    cell_text,
     code_words,
-    first_refused,
     is_text,
     number_fault,
     read_codes,

@@ -2,21 +2,21 @@
 
 Rows are in the store before anything else sees them. After a loss of connection the jump of ids in the first rows
 names the hole; the venue's history fills it, and the ledger says that it did. Streams whose ids do not tell (quotes,
-the book) keep the hole.
+the book) keep the hole. Between two recordings nobody was connected either: the first rows of each come after a loss.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Annotated, Final
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from daemon.core import ticks as core_ticks
-from daemon.core.errors import AtlasError, StoreCorrupt, StoreFull
+from daemon.core.errors import AtlasError, SourceUnavailable, StoreCorrupt, StoreFull
 from daemon.core.market import Instrument, Timeframe
 from daemon.core.ports import (
     FeedBars,
@@ -36,9 +36,9 @@ from daemon.store.tick_chunks import KEY_STREAMS
 from daemon.store.tick_series import prefix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
-    from daemon.core.market import Bars, TsNs
+    from daemon.core.market import Bars
     from daemon.core.ports import FeedEvent, HistorySource
     from daemon.store.bars import BarStore
     from daemon.store.env import Transaction
@@ -49,6 +49,11 @@ _log = logging.getLogger(__name__)
 # The feed is not read on while so much waits for the disk.
 _MOST_PENDING_ROWS: Final = 500_000
 _MOST_LATE_ROWS: Final = 4_096
+# How long a venue that did not answer is left alone before its history is asked for again: doubled each time.
+_RETRY_S: Final = 30.0
+_LONGEST_RETRY_S: Final = 1_800.0
+
+_T = TypeVar("_T")
 
 
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,11 +78,18 @@ class RecordStatus(msgspec.Struct):
     last_error: str = ""
 
 
+class _Run(NamedTuple):
+    """Rows of a series that arrived without a loss of connection among them. is_after_loss: but before them."""
+
+    is_after_loss: bool
+    parts: list[Ticks]
+
+
 class _Pending:
     """What has arrived since the last commit, in order of arrival."""
 
     def __init__(self) -> None:
-        self.ticks: dict[tuple[str, Stream], list[Ticks]] = {}
+        self.ticks: dict[tuple[str, Stream], list[_Run]] = {}
         self.bars: list[tuple[str, Timeframe, Bars]] = []
         self.holes: list[tuple[str, Stream, Hole]] = []
         self.rows = 0
@@ -89,8 +101,8 @@ class _Pending:
 class Recorder:
     """Records one feed until it is cancelled.
 
-    history: fills holes between ids; None leaves them. StoreFull and StoreCorrupt end the recording; everything else
-    is the feed's to survive.
+    history: fills holes between ids; None leaves them. retry_s: of a venue whose history does not answer.
+    StoreFull and StoreCorrupt end the recording; everything else is the feed's to survive.
     """
 
     def __init__(
@@ -101,6 +113,8 @@ class Recorder:
         feed: LiveFeed,
         history: Callable[[str], HistorySource] | None,
         config: RecordConfig,
+        *,
+        retry_s: float = _RETRY_S,
     ) -> None:
         self._bars = bars
         self._ticks = ticks
@@ -108,15 +122,17 @@ class Recorder:
         self._feed = feed
         self._history = history
         self._config = config
+        self._retry_s = retry_s
         self._pending = _Pending()
         self._room = asyncio.Event()
-        self._down_ns: TsNs | None = None
-        # Streams whose next rows come after a loss of connection.
-        self._after_loss: set[tuple[str, Stream]] = set()
-        self._seen: set[tuple[str, Stream]] = set()
+        # Series that were heard since the feed was last without a connection.
+        self._unbroken: set[tuple[str, Stream]] = set()
         self._backfill: asyncio.Task[None] | None = None
         # Holes that the venue was asked for: what it does not have is not asked for at each commit.
         self._asked: set[tuple[str, Stream, int]] = set()
+        # Series to ask the venue for, and from when on, by the loop's clock.
+        self._due_s: dict[tuple[str, Stream], float] = {}
+        self._refusals: dict[tuple[str, Stream], int] = {}
         self.status = RecordStatus()
 
     async def run(self) -> None:
@@ -126,18 +142,15 @@ class Recorder:
         try:
             while not reading.done():
                 await asyncio.wait([reading], timeout=self._config.commit_ms / 1e3)
-                await self._commit()
-                if self._backfill is not None and self._backfill.done():
-                    await self._backfill
-                    self._backfill = None
+                await _whole(self._commit())
+                self._go_on_with_backfill()
             await reading
         finally:
-            for task in (reading, self._backfill):
-                if task is not None:
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
-            await asyncio.shield(self._commit())
+            tasks = [task for task in (reading, self._backfill) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await _whole(self._commit())
 
     # What arrives.
 
@@ -152,27 +165,35 @@ class Recorder:
     def _take(self, event: FeedEvent) -> None:
         match event:
             case FeedTicks(symbol, rows):
-                self._pending.ticks.setdefault((symbol, rows.stream), []).append(rows)
-                self._pending.rows += rows.size
+                self._take_rows((symbol, rows.stream), rows)
             case FeedBars(symbol, timeframe, bars):
                 self._pending.bars.append((symbol, timeframe, bars))
             case FeedHole(symbol, stream, hole):
                 self._pending.holes.append((symbol, stream, hole))
+                if stream not in CONTIGUOUS:
+                    self._unbroken.add((symbol, stream))  # the feed has said what was lost, and better
             case FeedUp():
                 self.status.connected = True
-            case FeedDown(at_ns, reason, planned):
-                self._lost(at_ns, reason, planned=planned)
+            case FeedDown(_, reason, planned):
+                self._lost(reason, planned=planned)
             case FeedOdd(_, why, message):
                 self.status.odd += 1
                 _log.warning("%s: %s: %s", self._venue, why, message)
 
-    def _lost(self, at_ns: TsNs, reason: str, *, planned: bool) -> None:
+    def _take_rows(self, series: tuple[str, Stream], rows: Ticks) -> None:
+        runs = self._pending.ticks.setdefault(series, [])
+        if series not in self._unbroken or not runs:
+            runs.append(_Run(series not in self._unbroken, []))
+            self._unbroken.add(series)
+        runs[-1].parts.append(rows)
+        self._pending.rows += rows.size
+
+    def _lost(self, reason: str, *, planned: bool) -> None:
         if planned:
             return
         self.status.connected = False
         self.status.reconnects += 1
-        self._down_ns = at_ns
-        self._after_loss |= self._seen
+        self._unbroken.clear()
         _log.warning("%s: the feed is down: %s", self._venue, reason)
 
     # What is stored.
@@ -183,16 +204,12 @@ class Recorder:
             return
         added, holes = await asyncio.to_thread(self._ticks.env.write, lambda each: self._write(each, pending))
         self._room.set()
-        for key, count in added.items():
-            stream = str(key[1])
+        for (_, stream), count in added.items():
             self.status.rows[stream] = self.status.rows.get(stream, 0) + count
-            self._seen.add(key)
-            self._after_loss.discard(key)
-        new = holes - self._asked
-        if new and self._history is not None and self._backfill is None:
-            self._asked |= new
-            series = {(symbol, stream) for symbol, stream, _ in new}
-            self._backfill = asyncio.create_task(self._fill(series))
+        now_s = asyncio.get_running_loop().time()
+        for symbol, stream, after_id in holes - self._asked:
+            self._asked.add((symbol, stream, after_id))
+            self._due_s.setdefault((symbol, stream), now_s)
 
     def _write(
         self, transaction: Transaction, pending: _Pending
@@ -200,14 +217,9 @@ class Recorder:
         """Store what has arrived; returns rows by series, and the holes between ids that are open in them."""
         added: dict[tuple[str, Stream], int] = {}
         holes: set[tuple[str, Stream, int]] = set()
-        for (symbol, stream), parts in pending.ticks.items():
+        for (symbol, stream), runs in pending.ticks.items():
             instrument = self._instrument(symbol)
-            rows = core_ticks.concatenate(parts)
-            is_after_loss = (symbol, stream) in self._after_loss
-            if is_after_loss and stream not in CONTIGUOUS:
-                self._note_loss(transaction, instrument, rows)
-            reason = HoleReason.DISCONNECT if is_after_loss else HoleReason.IDS
-            added[symbol, stream] = self._ticks.append(transaction, instrument, rows, reason)
+            added[symbol, stream] = sum(self._append(transaction, instrument, run) for run in runs)
             if stream in CONTIGUOUS:
                 found = open_holes(transaction, instrument, stream, self._config.backfill_rows)
                 holes |= {(symbol, stream, hole.after_id) for hole in found}
@@ -217,46 +229,109 @@ class Recorder:
         for symbol, stream, hole in pending.holes:
             if stream in CONTIGUOUS:
                 continue  # found from the ids themselves, and closed by them
-            prefix = self._prefix(transaction, self._instrument(symbol), stream)
-            ledger.put_hole(transaction, prefix, hole, self._ticks.now_ns())
+            self._put_hole(transaction, self._instrument(symbol), stream, hole)
         return added, holes
 
-    def _note_loss(self, transaction: Transaction, instrument: Instrument, rows: Ticks) -> None:
+    def _append(self, transaction: Transaction, instrument: Instrument, run: _Run) -> int:
+        """Store a run's rows; returns how many were new."""
+        reason = HoleReason.DISCONNECT if run.is_after_loss else HoleReason.IDS
+        if run.is_after_loss and run.parts[0].stream not in CONTIGUOUS:
+            self._note_loss(transaction, instrument, run.parts)
+        return sum(self._ticks.append(transaction, instrument, rows, reason) for rows in _joined(run.parts))
+
+    def _note_loss(self, transaction: Transaction, instrument: Instrument, parts: list[Ticks]) -> None:
         """Record that a stream without numbered rows was not heard for a while."""
-        prefix = self._prefix(transaction, instrument, rows.stream)
-        last = self._ticks.end_ns(transaction, instrument, rows.stream)
-        start_ns = self._down_ns if last is None else last
-        if start_ns is not None and start_ns < int(rows.time_ns[0]):
-            hole = Hole(start_ns, int(rows.time_ns[0]), HoleReason.DISCONNECT)
-            ledger.put_hole(transaction, prefix, hole, self._ticks.now_ns())
+        stream = parts[0].stream
+        first_ns = min(int(rows.time_ns.min()) for rows in parts)
+        last_ns = self._ticks.end_ns(transaction, instrument, stream)
+        if last_ns is not None and last_ns < first_ns:
+            self._put_hole(transaction, instrument, stream, Hole(last_ns, first_ns, HoleReason.DISCONNECT))
+
+    def _put_hole(self, transaction: Transaction, instrument: Instrument, stream: Stream, hole: Hole) -> None:
+        prefix = keys.series(instruments.register(transaction, instrument), KEY_STREAMS[stream], 0)
+        ledger.put_hole(transaction, prefix, hole, self._ticks.now_ns())
 
     def _instrument(self, symbol: str) -> Instrument:
         return Instrument(self._venue, symbol)
 
-    def _prefix(self, transaction: Transaction, instrument: Instrument, stream: Stream) -> bytes:
-        return keys.series(instruments.register(transaction, instrument), KEY_STREAMS[stream], 0)
-
     # What was missed.
 
-    async def _fill(self, series: set[tuple[str, Stream]]) -> None:
-        """Ask the venue for the rows between ids that are missing; what it does not have stays a hole."""
-        for symbol, stream in sorted(series):
-            if self._history is None:
+    def _go_on_with_backfill(self) -> None:
+        """Begin to ask the venue for what is due, one time after another; raises what ended the last one."""
+        if self._backfill is not None:
+            if not self._backfill.done():
                 return
-            source = self._history(symbol)
+            finished, self._backfill = self._backfill, None
+            finished.result()
+        now_s = asyncio.get_running_loop().time()
+        series = sorted(each for each, at_s in self._due_s.items() if at_s <= now_s)
+        if series and self._history is not None:
+            for each in series:
+                del self._due_s[each]
+            self._backfill = asyncio.create_task(self._fill(series))
+
+    async def _fill(self, series: list[tuple[str, Stream]]) -> None:
+        """Ask the venue for the rows between ids that are missing; what it does not have stays a hole."""
+        for symbol, stream in series:
             try:
-                if stream in source.streams:
-                    most = self._config.backfill_rows
-                    self.status.backfilled += await fill_holes(
-                        self._ticks, source, self._instrument(symbol), stream, most
-                    )
+                self.status.backfilled += await self._fill_series(symbol, stream)
+                self._refusals.pop((symbol, stream), None)
             except (StoreFull, StoreCorrupt):
                 raise
+            except SourceUnavailable as error:
+                wait_s = self._postpone((symbol, stream), error)
+                why = f"{error.message}; asked again in {wait_s:.0f} s"
+                _log.warning("%s %s: holes stay open for now: %s", self._venue, symbol, why)
             except AtlasError as error:
                 self.status.last_error = error.message
-                _log.warning("%s %s: holes stay open for now: %s", self._venue, symbol, error.message)
-            finally:
-                await source.close()
+                _log.warning("%s %s: holes stay open: %s", self._venue, symbol, error.message)
+            except Exception as error:
+                # Of an adapter: what it cannot fetch must not cost what is live.
+                self.status.last_error = str(error)
+                _log.exception("%s %s: holes stay open", self._venue, symbol)
+
+    async def _fill_series(self, symbol: str, stream: Stream) -> int:
+        if self._history is None:
+            return 0
+        source = self._history(symbol)
+        try:
+            if stream not in source.streams:
+                return 0
+            most = self._config.backfill_rows
+            return await fill_holes(self._ticks, source, self._instrument(symbol), stream, most)
+        finally:
+            await source.close()
+
+    def _postpone(self, series: tuple[str, Stream], error: SourceUnavailable) -> float:
+        """Have a series asked for again later; returns in how many seconds."""
+        self.status.last_error = error.message
+        refusals = self._refusals.get(series, 0)
+        self._refusals[series] = refusals + 1
+        wait_s = min(self._retry_s * 2.0 ** min(refusals, 30), _LONGEST_RETRY_S)
+        asked_s = (error.details or {}).get("retry_after_s")
+        if isinstance(asked_s, int | float):
+            wait_s = max(wait_s, asked_s)
+        self._due_s[series] = asyncio.get_running_loop().time() + wait_s
+        return wait_s
+
+
+async def _whole(work: Coroutine[object, object, _T]) -> _T:
+    """Do something to its end, also where whoever waits for it is cancelled: a thread that writes goes on regardless."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        task.result()
+        raise
+
+
+def _joined(parts: list[Ticks]) -> list[Ticks]:
+    """Join rows; where they do not fit 64 bits at common decimals they stay apart."""
+    try:
+        return [core_ticks.concatenate(parts)]
+    except OverflowError:
+        return parts
 
 
 def open_holes(transaction: Transaction, instrument: Instrument, stream: Stream, most_rows: int) -> list[Hole]:
@@ -279,18 +354,22 @@ async def fill_holes(
             return open_holes(transaction, instrument, stream, most_rows)
 
     added = 0
-    for hole in await asyncio.to_thread(holes):
+    for hole in await _whole(asyncio.to_thread(holes)):
         late: list[Ticks] = []
         async for rows in source.ticks_between(instrument.symbol, stream, hole.after_id, hole.before_id):
             late.append(rows)
             if sum(part.size for part in late) >= _MOST_LATE_ROWS:
-                added += await asyncio.to_thread(_append_late, ticks, instrument, late)
+                added += await _whole(_append_late(ticks, instrument, late, hole.reason))
                 late = []
         if late:
-            added += await asyncio.to_thread(_append_late, ticks, instrument, late)
+            added += await _whole(_append_late(ticks, instrument, late, hole.reason))
     return added
 
 
-def _append_late(ticks: TickStore, instrument: Instrument, parts: list[Ticks]) -> int:
-    rows = core_ticks.concatenate(parts)
-    return ticks.env.write(lambda transaction: ticks.append(transaction, instrument, rows))
+async def _append_late(ticks: TickStore, instrument: Instrument, parts: list[Ticks], reason: HoleReason) -> int:
+    """Store rows of a hole; what is left of it keeps its reason."""
+
+    def append(transaction: Transaction) -> int:
+        return sum(ticks.append(transaction, instrument, rows, reason) for rows in _joined(parts))
+
+    return await asyncio.to_thread(ticks.env.write, append)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.core.errors import Code, InvalidRequest, NotFound
-from daemon.core.market import Bars, Timeframe, TsNs
+from daemon.core.market import NS_PER_DAY, Bars, Timeframe, TsNs
 from daemon.core.ticks import COLUMNS, Kind, Stream, Ticks
 from daemon.research.moments import time_range
 from daemon.research.plans import TRADE_STREAMS, Source, source_of
@@ -33,6 +33,8 @@ _WINDOW_ROWS: Final = 65_536
 _WIDEST: Final = 8
 _TRADE_COLUMNS: Final = ("time_ns", "price", "size")
 _EXACT: Final = 1 << 53
+# Rounded up to a bar it is still a time.
+_MAX_NS: Final = (1 << 63) - NS_PER_DAY
 _MEASURES: Final = ("volume", "notional")
 _MEASURED: Final = re.compile(r"(volume|notional):(\d{1,18}(?:\.\d{1,12})?)", re.ASCII)
 
@@ -123,7 +125,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
             cursor = msgspec.msgpack.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
         except (binascii.Error, ValueError, msgspec.MsgspecError):
             return None
-        return cursor if cursor.given > 0 and abs(cursor.time_ns) < 1 << 63 else None
+        return cursor if cursor.given > 0 and abs(cursor.time_ns) < _MAX_NS else None
 
 
 class History:

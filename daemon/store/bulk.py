@@ -26,10 +26,10 @@ from daemon.store.tick_series import (
     compact_tail,
     entry_of,
     first_stretch,
-    neighbourhood,
     prefix_of,
     read_chunk,
     rewrite,
+    settle,
 )
 
 if TYPE_CHECKING:
@@ -129,13 +129,13 @@ class BulkWriter:
         if not self._prefix:
             number = self._env.write(lambda transaction: instruments.register(transaction, self._instrument))
             self._prefix = keys.series(number, KEY_STREAMS[self._stream], 0)
+        latest_ns = self._pending[-1].time_ns[-1]
         rows = self._without_repeats(in_order(joined(self._pending, self._stream)))
-        self._pending, self._pending_rows = [], 0
-        count = rows.size
-        if not is_last:
-            # Equal rows of one time without ids are told from repeated ones only where they are written together.
-            count = int(np.searchsorted(rows.time_ns, rows.time_ns[-1])) or count
-        rows, held = rows.rows(0, count), rows.rows(count, rows.size)
+        held = rows.rows(0, 0)
+        if not is_last and rows.time_ns[0] != rows.time_ns[-1]:
+            # More of this time may come: equal rows without ids are told from repeated ones where they come together.
+            is_held = rows.time_ns == latest_ns
+            rows, held = rows.take(~is_held), rows.take(is_held)
         while rows.size:
             change = self._write(rows, is_last=is_last)
             rows = rows.rows(change.rows, rows.size)
@@ -160,10 +160,8 @@ class BulkWriter:
                 change = self._change(transaction, rows, is_last=is_last)
             if change.values:
                 rewrite(transaction, self._prefix, change.old, change.values)
-                if self._stream in ledger.CONTIGUOUS:
-                    first, last = int(rows.time_ns[0]), int(rows.time_ns[change.rows - 1])
-                    ids, times = neighbourhood(transaction, self._prefix, self._stream, first, last)
-                    ledger.settle(transaction, self._prefix, ids, times, self._store.now_ns())
+                laid = rows.rows(0, change.rows)
+                settle(transaction, self._prefix, (laid.time_ns, laid.column("id")), self._store.now_ns())
             return change
 
         change = self._env.write(commit)

@@ -114,21 +114,25 @@ def settle(
     series_key: bytes,
     ids: Int64s,
     times: Int64s,
+    changed: tuple[int, int],
     now_ns: TsNs,
     reason: HoleReason = HoleReason.IDS,
 ) -> int:
-    """Bring the holes between ids up to date over a stretch; returns how many are open in it.
+    """Bring the holes between ids up to date where rows were laid or deleted; returns how many are open there.
 
-    ids, times: of every stored row of the stretch, in order of time, the row before and the row after it included.
-    Where ids are not numbered one by one nothing is known, and the ledger stays as it is.
+    ids, times: of every stored row of a stretch, in order of time, which reaches beyond the changed rows on both sides.
+    changed: least and greatest id of those. Holes elsewhere stay as they are: ids need not quite follow the time, so at
+    the ends of the stretch some are missing that are stored. Where ids are not numbered one by one nothing is known.
     """
     jumped = jumps(ids, times, reason)
     if jumped is None or not times.size:
         return 0
-    found = {(hole.after_id, hole.before_id): LedgerHole(hole, now_ns) for hole in jumped}
+    found = {(hole.after_id, hole.before_id): LedgerHole(hole, now_ns) for hole in jumped if _touches(hole, changed)}
     left = dict(found)
     for key, known in _between(transaction, series_key, int(times[0]), int(times[-1])):
         pair = (known.hole.after_id, known.hole.before_id)
+        if not _touches(known.hole, changed):
+            continue
         if pair in found:
             left.pop(pair, None)
         elif overlapping := [each for each in found if each[0] < pair[1] and pair[0] < each[1]]:
@@ -143,6 +147,10 @@ def settle(
         # Over a hole that was repaired there, if need be: its rows were deleted since.
         transaction.put(DATABASE, _hole_key(series_key, each.hole), msgspec.msgpack.encode(each))
     return len(found)
+
+
+def _touches(hole: Hole, changed: tuple[int, int]) -> bool:
+    return hole.after_id <= changed[1] and changed[0] <= hole.before_id
 
 
 def jumps(ids: Int64s, times: Int64s, reason: HoleReason = HoleReason.IDS) -> list[Hole] | None:

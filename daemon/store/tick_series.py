@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from daemon.core.market import TsNs
+from daemon.core.ports import HoleReason
 from daemon.core.ticks import NO_ID, Stream, Ticks
-from daemon.store import codec, instruments, keys, tail
+from daemon.store import codec, instruments, keys, ledger, tail
 from daemon.store.overlay import COARSEST_UNIT_NS, in_order
 from daemon.store.tick_chunks import KEY_STREAMS, STREAMS, cut, decode, encode, joined
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 EARLIEST: Final = -(1 << 63)
 LATEST: Final = (1 << 63) - 1
+# Ids need not quite follow the time: neighbours by id are no further apart than this.
+_MARGIN_ROWS: Final = 1_024
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -102,16 +105,23 @@ def stored_between(transaction: Transaction, prefix: bytes, stream: Stream, star
 def neighbourhood(
     transaction: Transaction, prefix: bytes, stream: Stream, start_ns: TsNs, stop_ns: TsNs
 ) -> tuple[Int64s, Int64s]:
-    """Read ids and times of all rows of a stretch that holds [start, stop] and a row on either side of it."""
+    """Read ids and times of all rows of a stretch that holds [start, stop] and a good many rows on either side of it."""
     names = ("time_ns", "id")
     inside = chunk_keys(transaction, prefix, max(EARLIEST, start_ns - 1), stop_ns)
     parts = [read_chunk(transaction, key, stream, names) for key in inside]
-    if inside:
-        first = keys.chunk_time(inside[0])
-        before = transaction.floor("chunks", prefix, keys.chunk(prefix, first - 1)) if first > EARLIEST else None
-        parts += [read_chunk(transaction, before, stream, names)] if before else []
-    after = next(transaction.scan("chunks", prefix, keys.chunk(prefix, stop_ns) + b"\0"), None)
-    parts += [read_chunk(transaction, after[0], stream, names)] if after else []
+    margin, first = 0, keys.chunk_time(inside[0]) if inside else start_ns
+    while margin < _MARGIN_ROWS and first > EARLIEST:
+        before = transaction.floor("chunks", prefix, keys.chunk(prefix, first - 1))
+        if before is None:
+            break
+        parts.append(read_chunk(transaction, before, stream, names))
+        margin, first = margin + parts[-1].size, keys.chunk_time(before)
+    margin = 0
+    for key, _ in transaction.scan("chunks", prefix, keys.chunk(prefix, stop_ns) + b"\0"):
+        parts.append(read_chunk(transaction, key, stream, names))
+        margin += parts[-1].size
+        if margin >= _MARGIN_ROWS:
+            break
     ids = [part.column("id") for part in parts]
     times = [part.time_ns for part in parts]
     if entry_of(transaction, prefix).tail_rows:
@@ -123,6 +133,22 @@ def neighbourhood(
     all_times, all_ids = np.concatenate(times), np.concatenate(ids)
     order = np.lexsort((all_ids, all_times))
     return all_ids[order], all_times[order]
+
+
+def settle(
+    transaction: Transaction,
+    prefix: bytes,
+    rows: tuple[Int64s, Int64s],
+    now_ns: TsNs,
+    reason: HoleReason = HoleReason.IDS,
+) -> None:
+    """Bring the ledger's holes between ids up to date around rows that were laid or deleted: their times and ids."""
+    times, ids = rows
+    known = ids[ids != NO_ID]
+    stream = _stream_of(prefix)
+    if stream in ledger.CONTIGUOUS and known.size:
+        stretch = neighbourhood(transaction, prefix, stream, int(times.min()), int(times.max()))
+        ledger.settle(transaction, prefix, *stretch, (int(known.min()), int(known.max())), now_ns, reason)
 
 
 def put_chunks(transaction: Transaction, prefix: bytes, values: Sequence[tuple[int, bytes]]) -> int:

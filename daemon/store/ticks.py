@@ -25,9 +25,9 @@ from daemon.store.tick_series import (
     compact_tail,
     entry_of,
     merged,
-    neighbourhood,
     prefix_of,
     put_entry,
+    settle,
     stored_between,
 )
 
@@ -192,10 +192,8 @@ class TickStore:
         put_entry(transaction, prefix, grown)
         # The usual case is that every id is there.
         is_whole = follows and is_numbered and entry.last_id != NO_ID and grown.last_id - entry.last_id == rows.size
-        if rows.stream in ledger.CONTIGUOUS and not is_whole:
-            first, last = int(rows.time_ns[0]), int(rows.time_ns[-1])
-            ids, times = neighbourhood(transaction, prefix, rows.stream, first, last)
-            ledger.settle(transaction, prefix, ids, times, self.now_ns(), reason)
+        if not is_whole:
+            settle(transaction, prefix, (rows.time_ns, rows.column("id")), self.now_ns(), reason)
         if grown.tail_rows >= codec.CHUNK_ROWS:
             compact_tail(transaction, prefix, rows.stream)
         return rows.size

@@ -19,10 +19,10 @@ from daemon.store.tick_series import (
     chunk_keys,
     compact_tail,
     entry_of,
-    neighbourhood,
     prefix_of,
     read_chunk,
     rewrite,
+    settle,
 )
 
 if TYPE_CHECKING:
@@ -132,15 +132,15 @@ def _delete_step(
 ) -> int:
     """Drop a number of chunks' rows of [start, last]; returns how many rows, 0 when there are none left."""
     touched = chunk_keys(transaction, prefix, start_ns, last_ns)
-    deleted, old, kept, ends = 0, [], [], []
+    deleted, old, kept, gone = 0, [], [], []
     for key in touched:
-        rows = read_chunk(transaction, key, stream, ("time_ns",))
+        rows = read_chunk(transaction, key, stream, ("time_ns", "id"))
         low = int(np.searchsorted(rows.time_ns, start_ns))
         high = int(np.searchsorted(rows.time_ns, last_ns, side="right"))
         if high <= low:
             continue
         deleted += high - low
-        ends += [int(rows.time_ns[low]), int(rows.time_ns[high - 1])]
+        gone.append((rows.time_ns[low:high], rows.column("id")[low:high]))
         old.append(key)
         kept += _edges(transaction, key, stream, low, high)
         if len(old) == _STEP:
@@ -148,10 +148,9 @@ def _delete_step(
     values = [(int(rows.time_ns[0]), encode(rows)) for rows in kept]
     if old:
         rewrite(transaction, prefix, old, values)
-        ledger.forget(transaction, prefix, ends[0], ends[-1])
-        if stream in ledger.CONTIGUOUS:
-            ids, times = neighbourhood(transaction, prefix, stream, ends[0], ends[-1])
-            ledger.settle(transaction, prefix, ids, times, now_ns)
+        times, ids = (np.concatenate(column) for column in zip(*gone, strict=True))
+        ledger.forget(transaction, prefix, int(times[0]), int(times[-1]))
+        settle(transaction, prefix, (times, ids), now_ns)
     return deleted
 
 

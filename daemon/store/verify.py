@@ -5,6 +5,7 @@ Reads chunk by chunk; memory does not grow with the store.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -136,8 +137,21 @@ class _Check:
         }
         unknown = self._jumps - known
         if unknown:
+            unknown = self._missing(transaction, unknown) - known
+        if unknown:
             after, before = min(unknown)
             self._problems.append(f"{len(unknown)} holes are not in the ledger, first between ids {after} and {before}")
+
+    def _missing(self, transaction: Transaction, jumps: set[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Look again at jumps of ids within a chunk: the ids between may be in another one."""
+        inside: dict[tuple[int, int], set[int]] = {jump: set(jump) for jump in jumps}
+        for _, value in transaction.scan("chunks", self._prefix):
+            ids = np.sort(decode(value, self._stream, ("id",)).column("id"))
+            for after, before in jumps:
+                low, high = np.searchsorted(ids, [after + 1, before])
+                inside[after, before] |= set(ids[low:high].tolist())
+        pairs = {pair for ids in inside.values() for pair in itertools.pairwise(sorted(ids))}
+        return {(after, before) for after, before in pairs if before - after > 1}
 
 
 def _verify_bars(env: Environment, instrument: Instrument, prefix: bytes) -> Verified:

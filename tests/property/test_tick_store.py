@@ -14,7 +14,7 @@ from naive import overlay as naive
 from daemon.core.errors import Code, Conflict
 from daemon.core.market import Instrument
 from daemon.core.ticks import COLUMNS, NO_ID, Kind, Stream, ticks
-from daemon.store import bulk, codec, ledger, upkeep
+from daemon.store import bulk, codec, ledger, tick_series, upkeep
 from daemon.store.bulk import BulkWriter
 from daemon.store.env import Environment, StoreConfig
 from daemon.store.tick_chunks import decode
@@ -56,7 +56,8 @@ def blocks(draw, stream):
         ids = draw(st.lists(st.integers(0, IDS), max_size=12))
     if draw(st.integers(0, 3)) == 0:
         ids += [-1 - each for each in draw(st.lists(st.integers(0, IDS), max_size=6))]
-    if draw(st.booleans()):
+    ids.sort(key=lambda each: time_of(abs(each + (each < 0)), MS), reverse=draw(st.booleans()))
+    if min(ids, default=0) >= 0 and draw(st.booleans()):
         ids = draw(st.permutations(ids))
     if stream is Stream.DEPTH:
         ids = [identity for identity in ids for _ in range(identity % 3 + 1)]
@@ -97,6 +98,7 @@ def small_chunks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec, "CHUNK_ROWS", CHUNK_ROWS)
         patch.setattr(bulk, "FLUSH_ROWS", FLUSH_ROWS)
+        patch.setattr(tick_series, "_MARGIN_ROWS", 6)
         yield
 
 
@@ -115,8 +117,7 @@ def apply(store, model, kind, given_rows):
 
 
 def write(store, model, parts, *, replace):
-    whole = parts[0] if len(parts) == 1 else None
-    for part in parts if whole is None else [whole]:
+    for part in parts:
         with BulkWriter(store, BTC, model.stream, replace=replace) as writer:
             if not replace:
                 wanted = naive.lay_over(model.stream, model.rows, naive.rows_of(part))
