@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from adapters.binance.config import BinanceConfig
 from adapters.coinbase.config import CoinbaseConfig
 from daemon.core.errors import Code, InvalidRequest
+from daemon.core.market import Timeframe
 from daemon.core.ticks import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
     from pathlib import Path
 
     from adapters.binance.archive import ArchiveFile
     from adapters.binance.config import Market
-    from daemon.core.market import Timeframe
-    from daemon.core.ports import HistorySource, LiveFeed, TickFile
+    from daemon.core.ports import FeedEvent, HistorySource, LiveFeed, TickFile
 
 BINANCE: Final = "binance"
 BINANCE_ARCHIVE: Final = "binance-archive"
@@ -32,9 +33,10 @@ class VenueSettings(NamedTuple):
     coinbase: CoinbaseConfig
 
 
-def open_tick_file(source: str, path: Path, stream: Stream) -> TickFile:
+def open_tick_file(source: str, path: Path, stream: Stream, symbol: str | None = None) -> TickFile:
     """Open a file of ticks that comes from a source of FILE_SOURCES.
 
+    symbol: ours, to read of a recording that holds several; None: the one that it holds.
     SourceDataInvalid or NotFound where it is none; InvalidRequest where it holds another stream.
     """
     if source == BINANCE_ARCHIVE:
@@ -46,8 +48,9 @@ def open_tick_file(source: str, path: Path, stream: Stream) -> TickFile:
         return file
     if source == BINANCE_STREAM:
         from adapters.binance.capture import open_capture
+        from adapters.binance.symbols import venue_symbol
 
-        return open_capture(path, stream)
+        return open_capture(path, stream, None if symbol is None else venue_symbol(symbol)[1])
     from adapters.tickfile import open_ticks
 
     return open_ticks(path, stream)
@@ -106,19 +109,39 @@ def feeds_of(
     from adapters.coinbase.config import Interface
     from adapters.coinbase.feed import CoinbaseFeed
 
+    if unknown := set(timeframes) - {Timeframe.MIN_5}:
+        why = f"coinbase streams no bars of {', '.join(sorted(unknown))}, only of {Timeframe.MIN_5}"
+        raise InvalidRequest(Code.INVALID_TIMEFRAME, why)
     interface = Interface.ADVANCED if Stream.BARS in streams else Interface.EXCHANGE
     return [CoinbaseFeed(symbols, streams, settings.coinbase, interface=interface)]
 
 
 def our_symbol(venue: str, symbol: str) -> str:
-    """Return the name under which rows of a venue's symbol are stored."""
+    """Return the name under which rows of a venue's symbol are stored; `btcusdt` and `BTC/USDT` are `BTCUSDT`."""
     if venue == BINANCE:
         from adapters.binance import symbols
 
-        return symbols.our_symbol(*symbols.venue_symbol(symbol))
+        return symbols.our_symbol(*symbols.venue_symbol(symbol.strip().upper()))
     from adapters.coinbase.products import product_id
 
     return product_id(symbol)
+
+
+class _Borrowing:
+    """A live feed that asks for books by way of a history, which is closed with it."""
+
+    def __init__(self, feed: LiveFeed, history: HistorySource) -> None:
+        self._feed = feed
+        self._history = history
+
+    async def events(self) -> AsyncGenerator[FeedEvent, None]:
+        """Yield what arrives, as the feed does."""
+        try:
+            async with aclosing(self._feed.events()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            await self._history.close()
 
 
 def _binance_feeds(
@@ -130,7 +153,9 @@ def _binance_feeds(
 
     by_market: dict[Market, list[str]] = {}
     for symbol in symbols:
-        by_market.setdefault(venue_symbol(symbol)[0], []).append(symbol)
+        ours = our_symbol(BINANCE, symbol)
+        by_market.setdefault(venue_symbol(ours)[0], []).append(ours)
     for market, members in by_market.items():
         history = BinanceHistory(market, settings.binance)
-        yield BinanceFeed(settings.binance, market, members, streams, history.depth_snapshot, timeframes=timeframes)
+        feed = BinanceFeed(settings.binance, market, members, streams, history.depth_snapshot, timeframes=timeframes)
+        yield _Borrowing(feed, history)

@@ -22,17 +22,20 @@ from adapters.tickfile.values import (
     read_whole,
 )
 from daemon.core.errors import Code
-from daemon.core.ticks import COLUMNS, NO_ID, Kind, Stream, ticks
+from daemon.core.ticks import COLUMNS, NO_ID, UNKNOWN_NS, Kind, Stream, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from daemon.core.errors import SourceDataInvalid
     from daemon.core.market import Int64s
     from daemon.core.ticks import Column
 
+# What an empty cell stands for, in fields that not every row has.
+_ABSENT: Final = {"local_ns": UNKNOWN_NS, "id": NO_ID, "first_id": NO_ID, "last_id": NO_ID}
 _CODES: Final = {"side": "side", "buyer_maker": "side", "flags": "flags", "snapshot": "flags"}
 
 
@@ -62,6 +65,7 @@ class RowReader:
         """
         if not self._writings:
             self._look_at_first(found)
+        self._learn_writings(found)
         try:
             columns = self._converted(found)
             price, price_decimals = self._numbers(found, Kind.PRICE)
@@ -80,17 +84,24 @@ class RowReader:
             if not _holds(column.type, self._kind(field)):
                 why = f"{field} is a column of {column.type}; store {_WANTED[self._kind(field)]}"
                 raise refusal(Code.SOURCE_UNREADABLE, Place(self._file), why, field=field)
-            if self._kind(field) is not Kind.TIME:
-                continue
-            writing = writing_of(column)
-            if writing is None:
-                raise self._bad_cell(found, 0, field)
-            self._writings[field] = writing
-            if isinstance(writing, Clock) and not writing.has_zone:
-                self.notes.append(f"times of {field} carry no zone: UTC assumed")
         narrow = [field for field, column in found.columns.items() if str(column.type) in {"float", "halffloat"}]
         if narrow:
             self.notes.append(f"stored in fewer than 64 bits, so rounded by the file's writer: {', '.join(narrow)}")
+
+    def _learn_writings(self, found: Found) -> None:
+        """Let the first time of each field decide how all are written; arrivals may begin in a later block."""
+        for field, column in found.columns.items():
+            if self._kind(field) is not Kind.TIME or field in self._writings:
+                continue
+            row = int(np.argmax(_filled(column))) if field in _ABSENT else 0
+            if field in _ABSENT and not _filled(column).any():
+                continue
+            writing = writing_of(column.slice(row))
+            if writing is None:
+                raise self._bad_cell(found, row, field)
+            self._writings[field] = writing
+            if isinstance(writing, Clock) and not writing.has_zone:
+                self.notes.append(f"times of {field} carry no zone: UTC assumed")
 
     def _kind(self, field: str) -> Kind:
         return COLUMNS[self._stream][_CODES.get(field, field)]
@@ -100,9 +111,9 @@ class RowReader:
 
         match self._kind(field):
             case Kind.TIME:
-                return partial(read_times, writing=self._writings[field], unknown_allowed=field == "local_ns")
+                return partial(self._read_filled, field)
             case Kind.ID:
-                return read_whole
+                return partial(self._read_filled, field)
             case Kind.CODE:
                 return partial(read_codes, words=code_words(field, self._stream))
             case Kind.PRICE | Kind.SIZE:
@@ -139,16 +150,30 @@ class RowReader:
         made: dict[str, Column] = {}
         for field, column in found.columns.items():
             match self._kind(field):
-                case Kind.TIME:
-                    unknown_allowed = field == "local_ns"
-                    made[field] = read_times(column, self._writings[field], unknown_allowed=unknown_allowed)
-                case Kind.ID:
-                    made[field] = read_whole(column)
+                case Kind.TIME | Kind.ID:
+                    made[field] = self._read_filled(field, column)
                 case Kind.CODE:
                     made[_CODES[field]] = read_codes(column, code_words(field, self._stream))
                 case Kind.PRICE | Kind.SIZE:
                     continue
         return made
+
+    def _read_filled(self, field: str, column: pa.ChunkedArray) -> Int64s:
+        """Read times or ids; where a field may be empty, its empty cells are what stands for no value."""
+        import pyarrow as pa
+
+        def read(cells: pa.ChunkedArray) -> Int64s:
+            if self._kind(field) is Kind.ID:
+                return read_whole(cells)
+            return read_times(cells, self._writings[field], unknown_allowed=field == "local_ns")
+
+        filled = _filled(column) if field in _ABSENT else np.True_
+        if filled.all():
+            return read(column)
+        values = np.full(len(column), _ABSENT[field], dtype=np.int64)
+        if filled.any():
+            values[filled] = read(column.filter(pa.array(filled)))
+        return values
 
     def _numbers(self, found: Found, kind: Kind) -> tuple[dict[str, Column], int | None]:
         """Convert prices or sizes: to whole numbers at common decimals, or as the floats that they are."""
@@ -227,6 +252,16 @@ def _holds(kind: pa.DataType, wanted: Kind) -> bool:
             return bool(pa.types.is_decimal(kind) or pa.types.is_floating(kind))
         case Kind.CODE:
             return bool(pa.types.is_boolean(kind))
+
+
+def _filled(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Tell which cells hold something."""
+    import pyarrow.compute as pc
+
+    there = column.is_valid()
+    if is_text(column.type):
+        there = pc.and_(there, pc.fill_null(pc.not_equal(column, ""), fill_value=False))
+    return np.array(there.combine_chunks(), dtype=bool)
 
 
 def _exactly(column: pa.ChunkedArray) -> object:

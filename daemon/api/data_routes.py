@@ -13,7 +13,7 @@ from daemon.api.rows import json_pieces, msgpack_pieces, packed_limit
 from daemon.core.errors import Code, InvalidRequest
 from daemon.core.ticks import Stream
 from daemon.research.history import History, Query
-from daemon.research.holes import holes
+from daemon.research.holes import holes, open_counts
 from daemon.research.tables import arrow_pieces, csv_pieces
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ class DataRoutes:
         return answers.answer(protocol.GapList(await asyncio.to_thread(self._gaps, symbol, repaired=with_repaired)))
 
     def _series(self) -> list[protocol.Series]:
-        bars = [_described(each, Stream.BARS, each.timeframe, 0) for each in self._bars.series()]
+        gaps = open_counts(self._bars.ticks.env)
+        bars = [
+            _described(each, Stream.BARS, each.timeframe, gaps[each.instrument, Stream.BARS, each.timeframe])
+            for each in self._bars.series()
+        ]
         ticks = [_described(each, each.stream, None, each.open_holes) for each in self._bars.ticks.series()]
         return sorted([*bars, *ticks], key=lambda each: each.symbol)
 
@@ -87,6 +91,7 @@ class DataRoutes:
             protocol.Gap(
                 symbol=each.instrument.key,
                 stream=each.stream,
+                timeframe=each.timeframe,
                 start=milliseconds(each.hole.start_ns),
                 stop=milliseconds(each.hole.stop_ns),
                 missing=each.hole.missing or None,

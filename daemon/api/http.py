@@ -180,7 +180,8 @@ class _Routes:
         def store() -> Any:
             env, bars = self._services.env, self._services.bars
             table = uploads.take(env.path.parent / SPOOL_FOLDER, wanted.upload, wanted.notes)
-            return import_bars(env, bars, table, instrument, timeframe, wanted.source, replace=wanted.replace)
+            source, replace, origin = wanted.source, wanted.replace, wanted.origin
+            return import_bars(env, bars, table, instrument, timeframe, source, origin=origin, replace=replace)
 
         return answers.answer(await asyncio.to_thread(store))
 

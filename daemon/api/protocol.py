@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from daemon.core.market import NS_PER_SECOND, TsNs
+from daemon.ingest.bars import UNKNOWN_ORIGIN, Origin
 
 if TYPE_CHECKING:
     from daemon.core.strategy import Strategy
@@ -139,6 +140,7 @@ class Gap(msgspec.Struct, frozen=True):
 
     symbol: str
     stream: str
+    timeframe: str | None
     start: int
     stop: int
     missing: int | None
@@ -158,7 +160,7 @@ class GapList(msgspec.Struct, frozen=True):
 class ImportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`POST /api/v1/imports`: columns that the command line laid into the data folder, by id; never a path.
 
-    source: the file's name, for messages. notes: what the reader had to say about the file.
+    source: the file's name, for messages. notes: what the reader had to say about the file. origin: for the ledger.
     """
 
     upload: str
@@ -168,6 +170,7 @@ class ImportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     source: str
     replace: bool = False
     notes: list[str] = []
+    origin: Origin = UNKNOWN_ORIGIN
 
 
 def run_status(view: RunView) -> RunStatus:

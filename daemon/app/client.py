@@ -11,7 +11,7 @@ from daemon.api import protocol
 from daemon.app.lock import read_owner
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, NotFound, SourceUnavailable
 from daemon.ingest import uploads
-from daemon.ingest.bars import ImportReport
+from daemon.ingest.bars import UNKNOWN_ORIGIN, ImportReport, Origin
 from daemon.ingest.ticks import TickReport, TickUpload
 from daemon.research.runs import SPOOL_FOLDER
 
@@ -57,7 +57,14 @@ class DaemonClient:
         self._folder = folder
 
     def import_bars(
-        self, table: BarTable, instrument: Instrument, timeframe: Timeframe, source: str, *, replace: bool
+        self,
+        table: BarTable,
+        instrument: Instrument,
+        timeframe: Timeframe,
+        source: str,
+        *,
+        replace: bool,
+        origin: Origin = UNKNOWN_ORIGIN,
     ) -> ImportReport:
         """Hand a checked table's columns over through the data folder."""
         request = protocol.ImportRequest(
@@ -68,6 +75,7 @@ class DaemonClient:
             source=source,
             replace=replace,
             notes=list(table.notes),
+            origin=origin,
         )
         return self._ask("POST", "/api/v1/imports", ImportReport, request)
 

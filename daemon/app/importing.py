@@ -16,6 +16,7 @@ from daemon.core.market import Bars, BarTable, Instrument, TsNs
 from daemon.core.ports import Hole, HoleReason
 from daemon.core.ticks import Stream
 from daemon.ingest import ticks as ingest
+from daemon.ingest.bars import Origin
 from daemon.ingest.ticks import TickReport, TickUpload
 from daemon.research.plans import parse_timeframe
 from daemon.store.instruments import parse_instrument
@@ -146,7 +147,8 @@ def import_klines(
             instrument = _instrument(file, Wanted(Stream.BARS, symbol, venue, registry.BINANCE_ARCHIVE, replace), path)
             bars = Bars._make(np.concatenate(columns) for columns in zip(*(part.bars for part in parts), strict=True))
             table = BarTable(bars, np.concatenate([part.lines for part in parts]), tuple(file.notes))
-            yield writer.import_bars(table, instrument, file.timeframe, file.name, replace=replace)
+            origin = Origin(file.sha256, file.verification, file.holes)
+            yield writer.import_bars(table, instrument, file.timeframe, file.name, replace=replace, origin=origin)
         except (SourceDataInvalid, NotFound, Conflict) as error:
             yield KeptOut(path.name, error)
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import threading
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from adapters import registry
-from daemon.core.errors import AtlasError, Code, ConfigError, InvalidRequest
+from daemon.core.errors import AtlasError, Code, ConfigError, InvalidRequest, NotFound
 from daemon.core.market import Timeframe
 from daemon.core.ticks import Stream
 from daemon.ingest.recording import Recorder
@@ -55,8 +56,10 @@ def parse_streams(names: Sequence[str]) -> tuple[list[Stream], list[Timeframe]]:
         stream, _, timeframe = name.partition(":")
         try:
             streams.append(Stream(stream))
-            if timeframe or stream == Stream.BARS:
+            if stream == Stream.BARS:
                 timeframes.append(Timeframe(timeframe))
+            elif timeframe:
+                raise ValueError(name)
         except ValueError:
             raise InvalidRequest(
                 Code.INVALID_REQUEST,
@@ -72,6 +75,8 @@ def recorders(store: Store, feed: FeedConfig, settings: VenueSettings, config: R
     if feed.venue not in registry.VENUES:
         known = ", ".join(registry.VENUES)
         raise InvalidRequest(Code.INVALID_REQUEST, f"venue `{feed.venue}` is not one of {known}", {"field": "venue"})
+    if not feed.symbols or not feed.streams:
+        raise InvalidRequest(Code.INVALID_REQUEST, "a feed needs symbols and streams", {"field": "symbols"})
     streams, timeframes = parse_streams(feed.streams)
     return [
         Recorder(
@@ -87,63 +92,52 @@ def recorders(store: Store, feed: FeedConfig, settings: VenueSettings, config: R
 
 
 class Recordings:
-    """The daemon's feeds, recording on a thread of their own between `start` and `stop`."""
+    """The daemon's feeds, recording on a thread of their own between `start` and `stop`.
+
+    ConfigError CONFIG_INVALID names a feed that cannot be.
+    """
 
     def __init__(
         self, store: Store, feeds: dict[str, FeedConfig], settings: VenueSettings, config: RecordConfig
     ) -> None:
         self._recorders: list[tuple[str, Recorder]] = []
-        self._make = list(feeds.items())
-        self._store = store
-        self._settings = settings
-        self._config = config
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopped: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, name="feeds", daemon=True)
+        for name, feed in feeds.items():
+            try:
+                self._recorders += [(name, recorder) for recorder in recorders(store, feed, settings, config)]
+            except (InvalidRequest, NotFound) as error:
+                raise ConfigError(Code.CONFIG_INVALID, f"feeds.{name}: {error.message}", error.details) from None
+        self._begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._record()), name="feeds", daemon=True)
 
     @property
     def status(self) -> dict[str, list[RecordStatus]]:
         """How each feed is doing."""
         found: dict[str, list[RecordStatus]] = {}
-        for name, recorder in list(self._recorders):
+        for name, recorder in self._recorders:
             found.setdefault(name, []).append(recorder.status)
         return found
 
     def start(self) -> None:
-        """Begin to record; without feeds nothing happens. ConfigError names a feed that cannot be."""
-        if not self._make:
-            return
-        for name, feed in self._make:
-            try:
-                parse_streams(feed.streams)
-            except InvalidRequest as error:
-                raise ConfigError(Code.CONFIG_INVALID, f"feeds.{name}: {error.message}") from None
-        self._thread.start()
+        """Begin to record; without feeds nothing happens."""
+        if self._recorders:
+            self._thread.start()
 
     def stop(self) -> None:
         """Commit what has arrived and end the connections."""
-        if self._loop is not None and self._stopped is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopped.set)
+        if self._thread.is_alive():
+            loop, stopped = self._begun.result(_STOP_S)
+            loop.call_soon_threadsafe(stopped.set)
             self._thread.join(_STOP_S)
 
-    def _run(self) -> None:
-        asyncio.run(self._record())
-
     async def _record(self) -> None:
-        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
-        for name, feed in self._make:
-            try:
-                made = recorders(self._store, feed, self._settings, self._config)
-            except AtlasError as error:
-                _log.error("feed %s: %s [%s]", name, error.message, error.code)
-                continue
-            self._recorders += [(name, recorder) for recorder in made]
+        stopped = asyncio.Event()
+        self._begun.set_result((asyncio.get_running_loop(), stopped))
         tasks = []
         for name, recorder in self._recorders:
             task = asyncio.create_task(recorder.run())
             task.add_done_callback(partial(_say_end, name, recorder))
             tasks.append(task)
-        await self._stopped.wait()
+        await stopped.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -22,7 +22,7 @@ from daemon.app.resources import resource
 from daemon.app.scheduler import Scheduler, Upkeep
 from daemon.app.stores import Store, open_store
 from daemon.core.errors import Code, ConfigError, Conflict
-from daemon.ingest.bars import ImportReport, import_bars
+from daemon.ingest.bars import UNKNOWN_ORIGIN, ImportReport, Origin, import_bars
 from daemon.ingest.ticks import TickReport, TickUpload, store_upload
 from daemon.research import strategies
 from daemon.research.executors import ProcessExecutor, ThreadExecutor, WorkerSetup
@@ -52,7 +52,14 @@ class Writer(Protocol):
     """Whoever may change the store: this process, or the daemon."""
 
     def import_bars(
-        self, table: BarTable, instrument: Instrument, timeframe: Timeframe, source: str, *, replace: bool
+        self,
+        table: BarTable,
+        instrument: Instrument,
+        timeframe: Timeframe,
+        source: str,
+        *,
+        replace: bool,
+        origin: Origin = UNKNOWN_ORIGIN,
     ) -> ImportReport:
         """Store a file's bars."""
 
@@ -88,11 +95,18 @@ class LocalWriter:
         self._runs = runs
 
     def import_bars(
-        self, table: BarTable, instrument: Instrument, timeframe: Timeframe, source: str, *, replace: bool
+        self,
+        table: BarTable,
+        instrument: Instrument,
+        timeframe: Timeframe,
+        source: str,
+        *,
+        replace: bool,
+        origin: Origin = UNKNOWN_ORIGIN,
     ) -> ImportReport:
         """Store a file's bars."""
         env, bars, _ = self._store
-        return import_bars(env, bars, table, instrument, timeframe, source, replace=replace)
+        return import_bars(env, bars, table, instrument, timeframe, source, origin=origin, replace=replace)
 
     @property
     def ticks(self) -> TickStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from daemon.core.errors import Code, Conflict, SourceDataInvalid
 from daemon.core.market import NS_PER_SECOND, Bars, BarTable, Instrument, Timeframe, TsNs
+from daemon.core.ports import Hole, Verification
 from daemon.engine.checks import check
+from daemon.store import ledger
 
 if TYPE_CHECKING:
     from daemon.core.market import Int64s
@@ -36,6 +39,20 @@ class ImportReport(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of a file beside its rows, for the ledger.
+
+    holes: intervals that a source which writes every interval has left out.
+    """
+
+    sha256: str = ""
+    verification: Verification = Verification.UNVERIFIED
+    holes: list[Hole] = []
+
+
+UNKNOWN_ORIGIN: Final = Origin()
+
+
 def import_bars(
     env: Environment,
     store: BarStore,
@@ -44,11 +61,12 @@ def import_bars(
     timeframe: Timeframe,
     source: str,
     *,
+    origin: Origin = UNKNOWN_ORIGIN,
     replace: bool = False,
 ) -> ImportReport:
-    """Check and store a file's bars.
+    """Check and store a file's bars, and record where they came from.
 
-    table: as an adapter read it; at least one row. source: the file's name, for messages.
+    table: as an adapter read it; at least one row. source: the file's name, for messages and the ledger.
     SourceDataInvalid BARS_INVALID for rows that are no bars or do not fit the timeframe, Conflict BARS_CONFLICT for
     rows that differ from stored ones unless `replace`. On any error nothing of the file is stored.
     """
@@ -73,6 +91,7 @@ def import_bars(
                 f"{_iso(overlay.first_difference_ns)}; nothing was stored. --replace takes the file's",
                 {"rows": overlay.replaced, "first": _iso(overlay.first_difference_ns)},
             )
+        _record(transaction, store, instrument, timeframe, bars, overlay, source, origin, notes)
         return overlay
 
     overlay = env.write(merge)
@@ -88,6 +107,42 @@ def import_bars(
         last_ns=int(bars.start_ns[-1]),
         notes=notes,
     )
+
+
+def _record(
+    transaction: Transaction,
+    store: BarStore,
+    instrument: Instrument,
+    timeframe: Timeframe,
+    bars: Bars,
+    overlay: Overlay,
+    source: str,
+    origin: Origin,
+    notes: list[str],
+) -> None:
+    """Write the source and its holes into the ledger, and close the holes that these bars fill."""
+    prefix = store.series_key(transaction, instrument, timeframe)
+    now_ns = time.time_ns()
+    for known in list(ledger.holes(transaction, prefix)):
+        inside = np.searchsorted(bars.start_ns, [known.hole.start_ns + 1, known.hole.stop_ns])
+        if not known.repaired_at_ns and int(inside[1] - inside[0]) >= known.hole.missing > 0:
+            ledger.close_hole(transaction, prefix, known.hole, now_ns)
+    for hole in origin.holes:
+        ledger.put_hole(transaction, prefix, hole, now_ns)
+    record = ledger.Source(
+        name=source,
+        sha256=origin.sha256,
+        verification=origin.verification,
+        rows=bars.size,
+        added=overlay.added,
+        repeated=overlay.unchanged,
+        replaced=overlay.replaced,
+        first_ns=int(bars.start_ns[0]),
+        last_ns=int(bars.start_ns[-1]),
+        stored_at_ns=now_ns,
+        notes=notes,
+    )
+    ledger.put_source(transaction, prefix, record)
 
 
 def _check_rows(table: BarTable, source: str) -> None:

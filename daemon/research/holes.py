@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from daemon.core.market import Timeframe
 from daemon.store import instruments, keys, ledger
 from daemon.store.tick_chunks import STREAMS
 
@@ -14,11 +16,15 @@ if TYPE_CHECKING:
     from daemon.store.env import Environment
 
 
+_WIDTHS: Final = {timeframe.ns: timeframe for timeframe in Timeframe}
+
+
 class KnownHole(NamedTuple):
-    """A hole and whose it is. repaired_at_ns: 0 while it is open."""
+    """A hole and whose it is. timeframe: of bars. repaired_at_ns: 0 while it is open."""
 
     instrument: Instrument
     stream: Stream
+    timeframe: Timeframe | None
     hole: Hole
     repaired_at_ns: TsNs
 
@@ -29,11 +35,17 @@ def holes(env: Environment, chosen: Instrument | None, *, repaired: bool) -> lis
         known = instruments.numbered(transaction)
         found = []
         for key in ledger.series_keys(transaction):
-            number, stream, _ = keys.instrument_of(key)
+            number, stream, width_ns = keys.instrument_of(key)
             if chosen in (None, known[number]):
+                whose = known[number], STREAMS[keys.Stream(stream)], _WIDTHS.get(width_ns)
                 found += [
-                    KnownHole(known[number], STREAMS[keys.Stream(stream)], each.hole, each.repaired_at_ns)
+                    KnownHole(*whose, each.hole, each.repaired_at_ns)
                     for each in ledger.holes(transaction, key)
                     if repaired or not each.repaired_at_ns
                 ]
     return found
+
+
+def open_counts(env: Environment) -> Counter[tuple[Instrument, Stream, Timeframe | None]]:
+    """Count the open holes of each series."""
+    return Counter((each.instrument, each.stream, each.timeframe) for each in holes(env, None, repaired=False))

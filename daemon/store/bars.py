@@ -122,6 +122,10 @@ class BarStore:
 
     # Writing.
 
+    def series_key(self, transaction: Transaction, instrument: Instrument, timeframe: Timeframe) -> bytes:
+        """Return the key of a series in a writing transaction; an instrument that is new is registered."""
+        return keys.series(instruments.register(transaction, instrument), Stream.BARS, timeframe.ns)
+
     def merge(
         self,
         transaction: Transaction,
@@ -136,8 +140,7 @@ class BarStore:
         Rows equal to stored ones are left alone. Where a row differs and `replace` is false, nothing is written and
         `first_difference_ns` says where.
         """
-        number = instruments.register(transaction, instrument)
-        prefix = keys.series(number, Stream.BARS, timeframe.ns)
+        prefix = self.series_key(transaction, instrument, timeframe)
         first_ns, last_ns = int(bars.start_ns[0]), int(bars.start_ns[-1])
         touched = list(_chunks(transaction, prefix, first_ns, last_ns + 1))
         stored = _concatenate([Bars(*part) for _, part in touched])

@@ -10,8 +10,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-import numpy as np
-
 from daemon.core.errors import Code, Conflict
 from daemon.core.market import Instrument, TsNs
 from daemon.core.ticks import NO_ID, Stream, Ticks, empty

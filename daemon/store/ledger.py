@@ -162,7 +162,7 @@ def jumps(ids: Int64s, times: Int64s, reason: HoleReason = HoleReason.IDS) -> li
         order = np.argsort(ids, kind="stable")
         ids, times = ids[order], times[order]
     places = np.flatnonzero(np.diff(ids) > 1)
-    if places.size > max(_FEW_JUMPS, ids.size // _MOST_JUMPS):
+    if not are_numbered(places.size, ids.size):
         return None
     return [
         Hole(
@@ -175,6 +175,11 @@ def jumps(ids: Int64s, times: Int64s, reason: HoleReason = HoleReason.IDS) -> li
         )
         for place in places
     ]
+
+
+def are_numbered(jump_count: int, id_count: int) -> bool:
+    """Tell whether ids with so many jumps among them are numbered one by one at all."""
+    return jump_count <= max(_FEW_JUMPS, id_count // _MOST_JUMPS)
 
 
 def forget(transaction: Transaction, series_key: bytes, start_ns: TsNs, stop_ns: TsNs) -> None:

@@ -105,7 +105,7 @@ def stored_between(transaction: Transaction, prefix: bytes, stream: Stream, star
 def neighbourhood(
     transaction: Transaction, prefix: bytes, stream: Stream, start_ns: TsNs, stop_ns: TsNs
 ) -> tuple[Int64s, Int64s]:
-    """Read ids and times of all rows of a stretch that holds [start, stop] and a good many rows on either side of it."""
+    """Read ids and times of all rows of a stretch that holds [start, stop] and many a row on either side of it."""
     names = ("time_ns", "id")
     inside = chunk_keys(transaction, prefix, max(EARLIEST, start_ns - 1), stop_ns)
     parts = [read_chunk(transaction, key, stream, names) for key in inside]

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from daemon.core.errors import AtlasError
-from daemon.core.ticks import NO_ID
+from daemon.core.ticks import NO_ID, empty
 from daemon.store import codec, instruments, keys, ledger, tail
 from daemon.store.bars import series_at
 from daemon.store.tick_chunks import STREAMS, decode
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from daemon.core.market import Instrument, TsNs
-    from daemon.core.ticks import Stream, Ticks
+    from daemon.core.ticks import Column, Stream, Ticks
     from daemon.store.env import Environment, Transaction
 
 
@@ -78,8 +78,9 @@ class _Check:
                 )
             elif entry.rows and (self._first_ns, self._end_ns) != (entry.first_ns, entry.last_ns):
                 self._problems.append("the index tells other times of the chunks than they hold")
-            self._tail(transaction, entry)
-            self._ledger(transaction, entry)
+            live = self._tail(transaction, entry)
+            if not self._problems:
+                self._ledger(transaction, live)
         total = self._rows + entry.tail_rows
         return Verified(instrument, self._stream, total, self._chunks, self._bytes + entry.tail_bytes, self._problems)
 
@@ -113,23 +114,24 @@ class _Check:
         if self._last_id != NO_ID and self._end_ns is not None:
             ids, times = np.concatenate([[self._last_id], ids]), np.concatenate([[self._end_ns], times])
         self._jumps |= {(hole.after_id, hole.before_id) for hole in ledger.jumps(ids, times) or ()}
-        self._last_id = int(rows.column("id").max())
+        self._last_id = max(self._last_id, int(rows.column("id").max()))
 
-    def _tail(self, transaction: Transaction, entry: Entry) -> None:
+    def _tail(self, transaction: Transaction, entry: Entry) -> Ticks:
         try:
             live = tail.read(transaction, self._prefix, self._stream)
         except AtlasError as error:
             self._problems.append(error.message)
-            return
+            return empty(self._stream)
         if live.size != entry.tail_rows:
             self._problems.append(f"the index tells {entry.tail_rows} rows in the tail, it holds {live.size}")
         elif live.size and (int(live.time_ns[0]), int(live.time_ns[-1])) != (entry.tail_first_ns, entry.tail_last_ns):
             self._problems.append("the index tells other times of the tail than it holds")
+        return live
 
-    def _ledger(self, transaction: Transaction, entry: Entry) -> None:
-        """Every jump of ids in the chunks is a known hole, unless the tail fills it."""
-        if entry.tail_rows or self._problems:
-            return
+    def _ledger(self, transaction: Transaction, live: Ticks) -> None:
+        """Every jump of ids is a known hole, where ids are numbered one by one."""
+        if live.size:
+            self._follow(live)
         known = {
             (each.hole.after_id, each.hole.before_id)
             for each in ledger.holes(transaction, self._prefix)
@@ -137,16 +139,17 @@ class _Check:
         }
         unknown = self._jumps - known
         if unknown:
-            unknown = self._missing(transaction, unknown) - known
-        if unknown:
+            unknown = self._missing(transaction, unknown, live.column("id")) - known
+        if unknown and ledger.are_numbered(len(self._jumps), self._rows):
             after, before = min(unknown)
             self._problems.append(f"{len(unknown)} holes are not in the ledger, first between ids {after} and {before}")
 
-    def _missing(self, transaction: Transaction, jumps: set[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Look again at jumps of ids within a chunk: the ids between may be in another one."""
+    def _missing(self, transaction: Transaction, jumps: set[tuple[int, int]], live_ids: Column) -> set[tuple[int, int]]:
+        """Look again at jumps of ids within a chunk or the tail: the ids between may be elsewhere."""
         inside: dict[tuple[int, int], set[int]] = {jump: set(jump) for jump in jumps}
-        for _, value in transaction.scan("chunks", self._prefix):
-            ids = np.sort(decode(value, self._stream, ("id",)).column("id"))
+        chunks = (decode(value, self._stream, ("id",)) for _, value in transaction.scan("chunks", self._prefix))
+        for unordered in itertools.chain((chunk.column("id") for chunk in chunks), [live_ids]):
+            ids = np.sort(unordered)
             for after, before in jumps:
                 low, high = np.searchsorted(ids, [after + 1, before])
                 inside[after, before] |= set(ids[low:high].tolist())

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from daemon.core.errors import Code, StoreCorrupt
 from daemon.core.market import NS_PER_HOUR
 from daemon.store import codec
-from daemon.store.codec import Codec, decode, encode_market, encode_rows
+from daemon.store.codec import (
+    Buffers,
+    Codec,
+    Field,
+    decode,
+    decode_exactly,
+    decode_into,
+    encode_fields,
+    encode_market,
+    encode_rows,
+)
 
 HEADER, ENTRY = struct.Struct("<2sBBIII"), struct.Struct("<BBbBIII")
 DTYPES = ("<i8", "<f8", "<i4", "|i1", "|u1", "<u2", "<u4", "<u8")
@@ -193,3 +203,197 @@ def test_bytes_that_are_no_value_are_damage(content):
         decode(content)
     with pytest.raises(StoreCorrupt):
         decode(b"AC\x01" + content)
+
+
+# Fields: what columns of ticks tell the codec about themselves.
+
+codes = st.lists(st.integers(-128, 127) | st.sampled_from([-1, 1]), max_size=80)
+
+
+def exactly(value, wanted=None, buffers=None):
+    return [(bits(column), decimals) for column, decimals in decode_exactly(value, wanted, buffers)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(column=integers, decimals=st.none() | st.integers(0, 18), is_time=st.booleans())
+@example(column=np.array([LEAST, MOST, 0, -1]), decimals=18, is_time=False)
+@example(column=np.empty(0, dtype=np.int64), decimals=None, is_time=True)
+def test_integers_come_back_exactly_with_the_decimals_they_were_given(column, decimals, is_time):
+    field = Field(column, decimals, is_time=is_time and decimals is None)
+    assert exactly(encode_fields([field])) == [(bits(column), decimals)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(pairs=st.lists(st.tuples(times, times), max_size=80), decimals=st.none() | st.integers(0, 8))
+@example(pairs=[(LEAST, MOST), (MOST, LEAST), (0, LEAST), (-1, MOST)], decimals=None)
+@example(pairs=[(LEAST, 7), (MOST, 7)], decimals=2)
+def test_a_column_that_follows_another_comes_back_though_differences_wrap_around(pairs, decimals):
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    value = encode_fields([Field(first, decimals), Field(second, decimals, relative_to=0)])
+    assert exactly(value) == [(bits(first), decimals), (bits(second), decimals)]
+    assert exactly(value, [1]) == [(bits(second), decimals)]
+    assert exactly(value, [1, 0, 1], Buffers()) == [(bits(column), decimals) for column in (second, first, second)]
+
+
+def test_a_column_close_to_the_one_it_follows_is_stored_as_the_difference():
+    rng = np.random.default_rng(0)
+    stamps = np.sort(rng.integers(0, 1 << 60, 20_000))
+    late = stamps + rng.integers(0, 100, stamps.size)
+    alone = len(encode_fields([Field(stamps), Field(late)]))
+    assert len(encode_fields([Field(stamps), Field(late, relative_to=0)])) < 0.7 * alone
+
+
+def test_columns_of_other_decimals_or_of_one_value_follow_nothing():
+    prices, other = np.array([10**15, 3, 5]), np.array([7, 7, 7])
+    for field in (Field(prices, 3, relative_to=0), Field(other, 2, relative_to=0)):
+        value = encode_fields([Field(prices, 2), field])
+        assert ENTRY.unpack_from(value, HEADER.size + ENTRY.size)[3] == 0
+        assert exactly(value) == [(bits(prices), 2), (bits(field.column), field.decimals)]
+
+
+@settings(deadline=None, max_examples=150)
+@given(units=st.lists(st.integers(-9 * 10**9, 9 * 10**9), max_size=40), exponent=st.sampled_from([0, 3, 6, 9]))
+def test_times_are_stored_in_the_coarsest_unit_that_holds_them_all(units, exponent):
+    column = np.array(units, dtype=np.int64) * 10**exponent
+    value = encode_fields([Field(column, is_time=True)])
+    assert exactly(value) == [(bits(column), None)]
+    found = -codecs(value)[0][1]
+    assert found >= exponent
+    assert not (column % 10**found).any()
+
+
+def test_one_finer_time_among_thousands_is_not_lost_to_the_sample():
+    for place in (0, 255, 256, 9_999):
+        column = np.arange(10_000) * 10**9
+        column[place] += 1
+        value = encode_fields([Field(column, is_time=True)])
+        assert codecs(value) == [(Codec.PCODEC, 0)]
+        assert exactly(value) == [(bits(column), None)]
+
+
+@settings(deadline=None, max_examples=150)
+@given(content=codes)
+@example(content=[])
+@example(content=[-128])
+@example(content=[1] * 9)
+@example(content=[-1, 1, 0])
+def test_codes_come_back_and_signs_take_a_bit_each(content):
+    column = np.array(content, dtype=np.int8)
+    value = encode_fields([Field(column)])
+    assert exactly(value) == [(bits(column), None)]
+    assert exactly(value, None, Buffers()) == [(bits(column), None)]
+    assert (codecs(value)[0][0] == Codec.SIGNS) == ({abs(code) for code in content} <= {1})
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    size=st.integers(200, 2_000),
+    odd=st.lists(st.tuples(st.integers(0, 1_999), any_bits), min_size=1, max_size=3),
+    digits=st.integers(0, 6),
+)
+def test_prices_with_a_few_exceptions_are_stored_as_decimals_and_the_exceptions_as_bits(size, odd, digits):
+    column = np.arange(size) / 10.0**digits
+    for place, content in odd:
+        column.view(np.uint64)[place % size] = content
+    value = encode_fields([Field(column)])
+    assert_same(decode(value), [column])
+    assert_same(decode_into(value, [0], Buffers()), [column])
+    ((exact, decimals),) = decode_exactly(value)
+    assert decimals is not None or bits(exact) == bits(column)
+
+
+def test_an_exception_among_prices_is_patched():
+    column = np.arange(1_000) / 100
+    column[[0, 500, 999]] = np.nan, -0.0, np.inf
+    value = encode_fields([Field(column)])
+    assert codecs(value) == [(Codec.PCODEC_PATCHED, 2)]
+    assert_same(decode(value), [column])
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes=st.lists(st.integers(0, 90), min_size=2, max_size=5), seed=st.integers(0, 99))
+def test_reused_buffers_hold_nothing_of_the_value_before(sizes, seed):
+    rng = np.random.default_rng(seed)
+    buffers = Buffers()
+    for size in sizes:
+        noise, prices = rng.standard_normal(size), rng.integers(0, 10**6, size) / 100
+        if size:
+            prices[rng.integers(size)] = rng.choice([np.nan, 1.5])
+        stamps = np.cumsum(rng.integers(0, 10**6, size))
+        fields = [
+            Field(stamps, is_time=True),
+            Field(stamps + rng.integers(0, 9, size), relative_to=0),
+            Field(rng.permutation([noise, prices])[0]),
+            Field(rng.integers(-(1 << 62), 1 << 62, size), rng.choice([0, 5])),
+            Field(rng.choice([-1, 1], size).astype(np.int8)),
+            Field(rng.integers(-128, 128, size).astype(np.int8)),
+        ]
+        value = encode_fields(fields)
+        fresh = decode(value)
+        assert_same(decode_into(value, range(6), buffers), fresh)
+        assert [column.tobytes() for column in fresh[:3]] == [field.column.tobytes() for field in fields[:3]]
+        assert exactly(value, range(6), buffers) == exactly(value)
+
+
+def test_buffers_grow_for_a_value_of_more_rows_than_any_before(monkeypatch):
+    monkeypatch.setattr(codec, "CHUNK_ROWS", 4)
+    buffers = Buffers()
+    for size in (3, 9, 2, 30):
+        column = np.arange(size)
+        value = encode_fields([Field(column, 2), Field(np.ones(size, dtype=np.int8))])
+        assert exactly(value, [0, 1], buffers) == [(bits(column), 2), (bits(np.ones(size, dtype=np.int8)), None)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(number=st.integers(LEAST, MOST), decimals=st.integers(0, 22))
+@example(number=123_456_789_012_345_678, decimals=15)
+@example(number=(1 << 53) + 1, decimals=0)
+def test_integers_become_the_nearest_floats(number, decimals):
+    assert codec.to_floats(np.array([number]), decimals).tolist() == [number / 10**decimals]
+
+
+@settings(deadline=None, max_examples=300)
+@given(whole=st.integers(-(1 << 53) + 1, (1 << 53) - 1), decimals=st.integers(0, 15), more=st.integers(0, 7))
+def test_a_float_comes_back_from_its_integer_at_more_decimals_than_it_needs(whole, decimals, more):
+    raised = whole * 10**more
+    if abs(raised) <= MOST:
+        wanted = codec.to_floats(np.array([whole]), decimals)
+        assert_same([codec.to_floats(np.array([raised]), decimals + more)], [wanted])
+
+
+def field_value(size):
+    stamps, prices = np.arange(size) * 1_000, np.arange(size) / 4
+    odd = prices.copy()
+    odd[: size // 64] = np.nan
+    return encode_fields(
+        [
+            Field(stamps, is_time=True),
+            Field(stamps + 3, relative_to=0),
+            Field(odd),
+            Field(np.arange(size), 2),
+            Field(np.ones(size, dtype=np.int8)),
+        ]
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, 70])
+def test_any_flipped_byte_of_fields_is_damage(size):
+    value = field_value(size)
+    for place in range(len(value)):
+        damaged = bytearray(value)
+        damaged[place] ^= 0x81
+        for read in (decode_exactly, decode):
+            with pytest.raises(StoreCorrupt):
+                read(bytes(damaged))
+        with pytest.raises(StoreCorrupt):
+            decode_into(bytes(damaged), [4], Buffers())
+
+
+def test_a_column_that_is_not_there_is_damage():
+    with pytest.raises(StoreCorrupt):
+        decode_exactly(field_value(5), [5])
+
+
+def test_the_checksum_tells_values_apart():
+    assert codec.checksum(field_value(5)) == codec.checksum(memoryview(field_value(5)))
+    assert codec.checksum(field_value(5)) != codec.checksum(field_value(6))

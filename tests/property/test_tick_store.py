@@ -42,7 +42,9 @@ def numbers(draw, size, decimals, seeds):
     wrong = draw(st.sets(st.integers(0, 400), max_size=1))
     values = [seed % 7 + 1 + (100 if place in wrong else 0) for place, seed in enumerate(seeds)]
     if decimals is None:
-        return [ODD[seed // 7 % 5] if seed % 11 == 10 else value / 10 for seed, value in zip(seeds, values, strict=True)]
+        return [
+            ODD[seed // 7 % 5] if seed % 11 == 10 else value / 10 for seed, value in zip(seeds, values, strict=True)
+        ]
     return [value * 10 ** (decimals - 1) for value in values]
 
 
@@ -176,7 +178,9 @@ def check_index(store, model):
         with store.env.read() as transaction:
             values = [value for name in ("chunks", "tail") for _, value in transaction.scan(name, b"")]
             assert found.stored_bytes == sum(len(value) for value in values)
-            ends = [decode(value, model.stream).time_ns[[0, -1]].tolist() for _, value in transaction.scan("chunks", b"")]
+            ends = [
+                decode(value, model.stream).time_ns[[0, -1]].tolist() for _, value in transaction.scan("chunks", b"")
+            ]
         assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))
 
 
@@ -194,7 +198,11 @@ def test_any_sequence_of_writes_gives_the_rows_of_a_list(stream, data):
     steps = data.draw(st.lists(operations(stream), max_size=8))
     edges = st.integers(0, IDS).map(lambda each: time_of(each, MS))
     low, high = data.draw(edges), data.draw(edges)
-    with small_chunks(), tempfile.TemporaryDirectory() as folder, Environment(Path(folder), StoreConfig(sync=False)) as env:
+    with (
+        small_chunks(),
+        tempfile.TemporaryDirectory() as folder,
+        Environment(Path(folder), StoreConfig(sync=False)) as env,
+    ):
         store, model = TickStore(env), naive.Series(stream)
         for kind, given_rows in steps:
             apply(store, model, kind, given_rows)

@@ -72,7 +72,7 @@ def _export(history: History, again: Callable[[], History], form: ExportFormat, 
     """
     import pyarrow as pa
 
-    from daemon.app.cli.output import _whole_file
+    from daemon.app.cli.output import whole_file
     from daemon.core.errors import Code, JobFailed
 
     write = _parquet if form is ExportFormat.PARQUET else _csv
@@ -80,7 +80,7 @@ def _export(history: History, again: Callable[[], History], form: ExportFormat, 
     while (found := _types(again())) != types:
         types = found
         try:
-            with _whole_file(output, "wb") as file:
+            with whole_file(output, "wb") as file:
                 return _filled(history, write(file, again(), types))
         except pa.ArrowInvalid:
             continue

@@ -57,13 +57,13 @@ def emit_blocks(blocks: Iterator[Block], names: Sequence[str], form: str, output
         return _table(texts(block) for block in blocks)
     if output is None:
         return _write(blocks, names, form, sys.stdout)
-    with _whole_file(output, "w") as file:
+    with whole_file(output, "w") as file:
         return _write(blocks, names, "csv" if form == "table" else form, file)
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file that appears under its name once it is complete."""
-    with _whole_file(path, "w") as file:
+    with whole_file(path, "w") as file:
         file.write(text)
 
 
@@ -149,7 +149,7 @@ def _parquet(blocks: Iterator[Block], names: Sequence[str], output: Path) -> int
 
     rows = 0
     writer: pq.ParquetWriter | None = None
-    with _whole_file(output, "wb") as file:
+    with whole_file(output, "wb") as file:
         for block in blocks:
             table = pa.table({name: _arrow(column) for name, column in block.items()})
             writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
@@ -171,7 +171,7 @@ def _arrow(column: Any) -> Any:
 
 
 @contextmanager
-def _whole_file(path: Path, mode: str) -> Iterator[IO[Any]]:
+def whole_file(path: Path, mode: str) -> Iterator[IO[Any]]:
     """Open a file that appears under its name once it is complete; a failure leaves nothing behind."""
     from daemon.core.errors import Code, ConfigError
 

@@ -35,12 +35,23 @@ def symbols(form: Listing = Format.TABLE, data_dir: DataDir = None, config: Conf
     from daemon.app import wiring
     from daemon.app.cli.output import emit
     from daemon.app.config import load
+    from daemon.core.ticks import Stream
+    from daemon.research.holes import open_counts
 
     settings = load(config)
     with wiring.reader(settings, settings.data_dir(data_dir)) as store:
-        bars, ticks = store.bars.series(), store.ticks.series()
+        bars, ticks, gaps = store.bars.series(), store.ticks.series(), open_counts(store.env)
     rows = [
-        (each.instrument.key, "bars", str(each.timeframe), each.rows, each.first_ns, each.last_ns, each.stored_bytes, 0)
+        (
+            each.instrument.key,
+            "bars",
+            str(each.timeframe),
+            each.rows,
+            each.first_ns,
+            each.last_ns,
+            each.stored_bytes,
+            gaps[each.instrument, Stream.BARS, each.timeframe],
+        )
         for each in bars
     ] + [
         (
