@@ -41,6 +41,20 @@ def cli():
     return run
 
 
+@pytest.fixture
+def atlasd_inside(capsys, monkeypatch):
+    """Run `atlasd` inside this process: the same program, for the many cases that differ by a word."""
+    from daemon.app.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["atlasd", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code, *capsys.readouterr())
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def bars_files():
     """Files of 1,500 bars by symbol and timeframe; both start at 2024-01-01T00:00Z."""

@@ -14,15 +14,15 @@ import numpy as np
 
 from adapters import registry
 from daemon.app.importing import KeptOut, Outcome, Unchanged, Wanted, import_files, import_klines
-from daemon.core.errors import Code, InvalidRequest, SourceDataInvalid
+from daemon.core.errors import Code, Conflict, InvalidRequest, SourceDataInvalid
 from daemon.core.market import NS_PER_DAY, Bars, BarTable, Instrument, Timeframe, TsNs
 from daemon.core.ports import Hole, HoleReason
 from daemon.core.ticks import Stream
 from daemon.ingest.spools import Spool
 from daemon.ingest.ticks import TickUpload, upload_of
 from daemon.research.plans import date_range, parse_timeframe
-from daemon.store import ledger
-from daemon.store.tick_series import prefix_of
+from daemon.store import instruments, keys, ledger
+from daemon.store.tick_chunks import KEY_STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _EPOCH: Final = date(1970, 1, 1)
 DOWNLOADS: Final = "downloads"
+_KEY_STREAMS: Final = KEY_STREAMS | {Stream.BARS: keys.Stream.BARS}
 
 
 class Fetch(NamedTuple):
@@ -78,7 +79,8 @@ class Fetcher:
             known = ", ".join(registry.VENUES)
             raise InvalidRequest(Code.INVALID_REQUEST, f"venue `{wanted.venue}` is not one of {known}")
         instrument = Instrument(wanted.venue, registry.our_symbol(wanted.venue, wanted.symbol))
-        days = [wanted.start + timedelta(days=number) for number in range((wanted.stop - wanted.start).days)]
+        stop = min(wanted.stop, _today() + timedelta(days=1))
+        days = [wanted.start + timedelta(days=number) for number in range((stop - wanted.start).days)]
         if wanted.venue == registry.BINANCE:
             covered: set[date] = set()
             yield from self._archive(instrument, wanted, covered)
@@ -92,27 +94,37 @@ class Fetcher:
 
     def _archive(self, instrument: Instrument, wanted: Fetch, covered: set[date]) -> Iterator[Told | ImportReport]:
         """Bring and import archive files; adds the days they hold to `covered`."""
-        from adapters.binance.download import Fetched, Missing, archive_files
+        from adapters.binance.download import Fetched, Missing
 
-        today = datetime.now(UTC).date()
-        files = archive_files(
-            instrument.symbol, wanted.stream, wanted.start, wanted.stop, today=today, timeframe=wanted.timeframe
-        )
-        folder = self._folder / wanted.venue
-        for file in files:
+        for file in list(self._files(instrument, wanted)):
             if self._is_stored(instrument, wanted, file):
                 covered |= _days(file)
                 yield Unchanged(file.name)
                 continue
+            # By the archive's own folders: files of spot and futures have the same names.
+            folder = (self._folder / wanted.venue).joinpath(*file.path.strip("/").split("/")[:-1])
             for outcome in asyncio.run(self._download(file, folder)):
                 if isinstance(outcome, Missing):
-                    yield NoFile(outcome.file.first_day)
-                elif isinstance(outcome, Fetched):
+                    continue  # requests are tried for it
+                if isinstance(outcome, Fetched):
                     covered |= _days(outcome.file)
                     yield from self._import(outcome, instrument, wanted)
                 else:
                     covered |= _days(outcome.file)
                     yield self._quarantined(outcome, instrument, wanted.stream)
+
+    def _files(self, instrument: Instrument, wanted: Fetch) -> Iterator[ArchiveFile]:
+        """List the archive's files; months that had to be taken by their days before they were published stay days."""
+        from adapters.binance.download import archive_files, days_of
+
+        span = wanted.start, wanted.stop
+        files = archive_files(instrument.symbol, wanted.stream, *span, today=_today(), timeframe=wanted.timeframe)
+        for file in files:
+            days = days_of(file) if file.is_month and not self._is_stored(instrument, wanted, file) else []
+            if any(self._is_stored(instrument, wanted, day) for day in days):
+                yield from days
+            else:
+                yield file
 
     async def _download(self, file: ArchiveFile, folder: Path) -> list[Fetched | Missing | Quarantined]:
         from adapters.binance.download import archive_rest, download
@@ -124,20 +136,32 @@ class Fetcher:
             await rest.close()
 
     def _is_stored(self, instrument: Instrument, wanted: Fetch, file: ArchiveFile) -> bool:
-        """Tell whether a file is in the store; files of the last days may still be published anew."""
-        if wanted.stream is Stream.BARS:
-            return False
+        """Tell whether a file is in the store, whole. Whether the venue has published it anew is not asked."""
+        known = self._source(instrument, wanted.stream, file.name, wanted.timeframe)
+        return known is not None and bool(known.sha256)  # without one, rows of it were deleted since
+
+    def _source(
+        self, instrument: Instrument, stream: Stream, name: str, timeframe: Timeframe | None = None
+    ) -> ledger.Source | None:
         with self._writer.ticks.env.read() as transaction:
-            prefix = prefix_of(transaction, instrument, wanted.stream)
-            return prefix is not None and ledger.source(transaction, prefix, file.name) is not None
+            number = instruments.number(transaction, instrument)
+            if number is None:
+                return None
+            width_ns = 0 if timeframe is None else timeframe.ns
+            return ledger.source(transaction, keys.series(number, _KEY_STREAMS[stream], width_ns), name)
 
     def _import(self, fetched: Fetched, instrument: Instrument, wanted: Fetch) -> Iterator[Told | ImportReport]:
+        outcomes: Iterator[Told | ImportReport]
         if wanted.stream is Stream.BARS:
-            yield from import_klines(self._writer, [fetched.path], instrument.symbol, instrument.venue)
+            outcomes = import_klines(self._writer, [fetched.path], instrument.symbol, instrument.venue)
         else:
             choice = Wanted(wanted.stream, instrument.symbol, instrument.venue, registry.BINANCE_ARCHIVE, replace=False)
-            yield from import_files(self._writer, [fetched.path], choice, self._progress)
-        if not wanted.keep:
+            outcomes = import_files(self._writer, [fetched.path], choice, self._progress)
+        is_kept = wanted.keep
+        for outcome in outcomes:
+            is_kept |= isinstance(outcome, KeptOut)  # the user looks at it; it is not fetched again to find the same
+            yield outcome
+        if not is_kept:
             fetched.path.unlink(missing_ok=True)
             fetched.path.with_name(f"{fetched.path.name}.CHECKSUM").unlink(missing_ok=True)
 
@@ -156,32 +180,62 @@ class Fetcher:
     # Requests.
 
     def _requests(self, instrument: Instrument, stream: Stream, days: list[date]) -> Iterator[Told]:
-        today = datetime.now(UTC).date()
+        if days and not self._gives(instrument, stream):
+            for day in days:
+                yield self._lacking(instrument, stream, day)
+            return
         for day in days:
             name = f"{instrument.venue} requests {stream} {instrument.symbol} {day}"
-            with self._writer.ticks.env.read() as transaction:
-                prefix = prefix_of(transaction, instrument, stream)
-                is_known = prefix is not None and ledger.source(transaction, prefix, name) is not None
-            if is_known and day < today:
+            known = self._source(instrument, stream, name)
+            # A day that was asked for before it was over has more by now.
+            if known is not None and known.stored_at_ns >= _ns(day) + NS_PER_DAY:
                 yield Unchanged(name)
-                continue
-            upload = asyncio.run(self._spool_day(instrument, stream, day, name))
-            if upload.rows:
-                yield self._writer.import_ticks(upload)
             else:
-                self._note(instrument, stream, name, Hole(_ns(day), _ns(day) + NS_PER_DAY, HoleReason.MISSING_FILE))
-                yield NoFile(day)
+                yield self._request(instrument, stream, day, name)
+
+    def _request(self, instrument: Instrument, stream: Stream, day: date, name: str) -> Told:
+        try:
+            upload = asyncio.run(self._spool_day(instrument, stream, day, name))
+            return self._writer.import_ticks(upload) if upload.rows else self._lacking(instrument, stream, day)
+        except SourceDataInvalid as error:
+            hole = Hole(_ns(day), _ns(day) + NS_PER_DAY, HoleReason.QUARANTINED)
+            self._note(instrument, stream, name, hole)
+            return KeptOut(name, error)
+        except Conflict as error:
+            return KeptOut(name, error)
+
+    def _lacking(self, instrument: Instrument, stream: Stream, day: date) -> NoFile:
+        """Record a day that the venue has nothing for, unless it may still have."""
+        if day < _today():
+            hole = Hole(_ns(day), _ns(day) + NS_PER_DAY, HoleReason.MISSING_FILE)
+            self._note(instrument, stream, f"{instrument.venue} {day}", hole)
+        return NoFile(day)
+
+    def _gives(self, instrument: Instrument, stream: Stream) -> bool:
+        """Tell whether a venue gives a stream on request; InvalidRequest where it does not, and has no archive."""
+        source = registry.history_of(instrument.venue, instrument.symbol, self._settings)
+        if stream in source.streams:
+            return True
+        if instrument.venue != registry.BINANCE:
+            have = ", ".join(source.streams)
+            why = f"{instrument.venue} gives no {stream} of {instrument.symbol} on request (it gives {have})"
+            raise InvalidRequest(Code.INVALID_REQUEST, f"{why}; `atlasd record` records them live")
+        with self._writer.ticks.env.read() as transaction:
+            is_known = instruments.number(transaction, instrument) is not None
+        if not is_known:
+
+            async def ask() -> None:
+                try:
+                    await source.instrument(instrument.symbol)
+                finally:
+                    await source.close()
+
+            asyncio.run(ask())  # a symbol that does not exist has no archive either
+        return False
 
     async def _spool_day(self, instrument: Instrument, stream: Stream, day: date, name: str) -> TickUpload:
         source = registry.history_of(instrument.venue, instrument.symbol, self._settings)
         try:
-            if stream not in source.streams:
-                have = ", ".join(source.streams)
-                raise InvalidRequest(
-                    Code.INVALID_REQUEST,
-                    f"{instrument.venue} gives no {stream} of {instrument.symbol} on request (it gives {have}); "
-                    "`atlasd record` records them live",
-                )
             with Spool(self._writer.spool_folder) as spool:
                 pages = source.ticks(instrument.symbol, stream, _ns(day), _ns(day) + NS_PER_DAY)
                 async for rows in pages:
@@ -200,14 +254,20 @@ class Fetcher:
             ),
         )
 
-    def _bars(self, instrument: Instrument, timeframe: Timeframe, days: list[date]) -> Iterator[ImportReport]:
+    def _bars(self, instrument: Instrument, timeframe: Timeframe, days: list[date]) -> Iterator[ImportReport | KeptOut]:
         """Ask for the bars of days that follow one another in one go."""
         for first, last in _stretches(days):
-            bars = asyncio.run(self._bars_between(instrument, timeframe, first, last))
-            if bars.size:
+            name = f"{instrument.venue} requests {timeframe} {instrument.symbol} {first} to {last}"
+            try:
+                bars = asyncio.run(self._bars_between(instrument, timeframe, first, last))
+                if not bars.size:
+                    continue
                 table = BarTable(bars, np.arange(1, bars.size + 1), ())
-                name = f"{instrument.venue} requests {timeframe} {instrument.symbol} {first} to {last}"
-                yield self._writer.import_bars(table, instrument, timeframe, name, replace=True)
+                outcome = self._writer.import_bars(table, instrument, timeframe, name, replace=True)
+            except SourceDataInvalid as error:
+                yield KeptOut(name, error)
+            else:
+                yield outcome
 
     async def _bars_between(self, instrument: Instrument, timeframe: Timeframe, first: date, last: date) -> Bars:
         source = registry.history_of(instrument.venue, instrument.symbol, self._settings)
@@ -242,6 +302,10 @@ def _stretches(days: list[date]) -> list[tuple[date, date]]:
     return found
 
 
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
 def _ns(day: date) -> TsNs:
     return (day - _EPOCH).days * NS_PER_DAY
 
@@ -259,7 +323,7 @@ def wanted_stream(stream: str, timeframe: str | None) -> tuple[Stream, Timeframe
 
 def days_between(start: str, end: str | None) -> tuple[date, date]:
     """Return the first day and the day after the last; InvalidRequest INVALID_DATE_RANGE."""
-    last = end or datetime.now(UTC).date().isoformat()
+    last = end or _today().isoformat()
     start_ns, stop_ns = date_range(start, last)
     if start_ns is None or stop_ns is None:
         raise InvalidRequest(Code.INVALID_DATE_RANGE, "a fetch needs its first day")

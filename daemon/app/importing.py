@@ -125,7 +125,7 @@ def import_bar_files(writer: Writer, paths: Sequence[Path], wanted: BarsWanted) 
         if wanted.is_archive(path):
             yield from import_klines(writer, [path], wanted.symbol, wanted.venue, replace=wanted.replace)
             continue
-        instrument = parse_instrument(wanted.symbol or "", wanted.venue or "local")
+        instrument = _named(wanted.symbol or "", wanted.venue or "local")
         timeframe = parse_timeframe(wanted.timeframe or "")
         try:
             yield writer.import_bars(read_bars(path), instrument, timeframe, path.name, replace=wanted.replace)
@@ -157,7 +157,9 @@ def _read(
     writer: Writer, path: Path, wanted: Wanted, progress: Callable[[Path, int], None]
 ) -> TickUpload | Unchanged | KeptOut:
     try:
-        file = registry.open_tick_file(wanted.source or registry.source_of(path), path, wanted.stream)
+        file = registry.open_tick_file(
+            wanted.source or registry.source_of(path), path, wanted.stream, _symbol_in(wanted)
+        )
         instrument = _instrument(file, wanted, path)
         stream: Stream = getattr(file, "stream", wanted.stream)
         if not wanted.replace and ingest.is_stored(writer.ticks, instrument, stream, file.name, file.sha256):
@@ -203,6 +205,21 @@ def _span(file: TickFile) -> tuple[TsNs, TsNs] | None:
     return None if start is None or stop is None else (start, stop)
 
 
+def _symbol_in(wanted: Wanted) -> str | None:
+    """Return the symbol to read of a recording that may hold several; None where it is called otherwise here."""
+    if wanted.symbol is None or wanted.venue not in (None, registry.BINANCE):
+        return None
+    return _named(wanted.symbol, registry.BINANCE).symbol
+
+
+def _named(symbol: str, venue: str) -> Instrument:
+    """Name an instrument as everything that comes from its venue is: BTC/USDT of Binance is BTCUSDT."""
+    instrument = parse_instrument(symbol, venue)
+    if instrument.venue != registry.BINANCE:
+        return instrument
+    return Instrument(instrument.venue, registry.our_symbol(instrument.venue, instrument.symbol))
+
+
 def _instrument(file: TickFile | ArchiveFile, wanted: Wanted, path: Path) -> Instrument:
     """Name the instrument; an archive file must hold the one that was asked for."""
     source = wanted.source or registry.source_of(path)
@@ -212,8 +229,8 @@ def _instrument(file: TickFile | ArchiveFile, wanted: Wanted, path: Path) -> Ins
         if told is None:
             raise InvalidRequest(Code.INVALID_SYMBOL, f"{path.name} does not say what it is of: give --symbol")
         return parse_instrument(told, venue)
-    instrument = parse_instrument(wanted.symbol, venue)
-    if told is not None and instrument.venue == "binance" and _plain(instrument.symbol) != _plain(told):
+    instrument = _named(wanted.symbol, venue)
+    if told is not None and instrument.venue == registry.BINANCE and instrument.symbol != told:
         raise InvalidRequest(
             Code.INVALID_SYMBOL,
             f"{path.name} holds {told}, not {instrument.symbol}: import it with --symbol {told} "
@@ -228,8 +245,3 @@ def _told(file: TickFile | ArchiveFile) -> str | None:
 
     market, symbol = getattr(file, "market", None), getattr(file, "symbol", None)
     return None if market is None or symbol is None else our_symbol(market, symbol)
-
-
-def _plain(symbol: str) -> str:
-    perpetual = "-PERP" if symbol.endswith("-PERP") else ""
-    return symbol.removesuffix("-PERP").replace("/", "").replace("-", "") + perpetual

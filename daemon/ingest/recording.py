@@ -285,8 +285,7 @@ class Recorder:
             except AtlasError as error:
                 self.status.last_error = error.message
                 _log.warning("%s %s: holes stay open: %s", self._venue, symbol, error.message)
-            except Exception as error:
-                # Of an adapter: what it cannot fetch must not cost what is live.
+            except Exception as error:  # noqa: BLE001 - an adapter's: what it cannot fetch must not cost what is live
                 self.status.last_error = str(error)
                 _log.exception("%s %s: holes stay open", self._venue, symbol)
 
@@ -316,7 +315,7 @@ class Recorder:
 
 
 async def _whole(work: Coroutine[object, object, _T]) -> _T:
-    """Do something to its end, also where whoever waits for it is cancelled: a thread that writes goes on regardless."""
+    """Do something to its end, also where whoever waits is cancelled: a thread that writes goes on in any case."""
     task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)

@@ -29,7 +29,7 @@ _FLOATS: Final = -1
 
 
 class Spool:
-    """A spool being written. Leaving the context by an exception removes the file."""
+    """A spool being written. Leaving the context by an exception, or without a row, removes the file."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ class Spool:
         except BaseException:
             self._path.unlink(missing_ok=True)
             raise
-        if kind is not None:
+        if kind is not None or not self.rows:
             self._path.unlink(missing_ok=True)
 
     def add(self, rows: Ticks) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from daemon.store.env import Transaction
     from daemon.store.ticks import TickStore
 
-# Holes that a file for just their stretch closes.
+# Holes that a file for their stretch closes.
 _CLOSED_BY_FILES: Final = (HoleReason.MISSING_FILE, HoleReason.QUARANTINED)
 
 
@@ -110,7 +110,7 @@ def upload_of(written: Spool, described: TickUpload) -> TickUpload:
     """Complete a description by what was written."""
     return msgspec.structs.replace(
         described,
-        upload=written.identity,
+        upload=written.identity if written.rows else "",
         rows=written.rows,
         first_ns=written.first_ns,
         last_ns=written.last_ns,
@@ -170,7 +170,8 @@ def _store(store: TickStore, instrument: Instrument, upload: TickUpload, path: P
         stored_at_ns=store.now_ns(),
         notes=notes,
     )
-    open_holes = store.env.write(lambda transaction: _record(transaction, instrument, upload, source))
+    filled = _filled(store, instrument, upload)
+    open_holes = store.env.write(lambda transaction: _record(transaction, instrument, upload, source, filled))
     return TickReport(
         instrument=instrument.key,
         stream=upload.stream,
@@ -194,7 +195,29 @@ def _rehearse(writer: BulkWriter, blocks: Iterable[Ticks], source: str) -> None:
             raise Conflict(error.code, f"{source}: {error.message}", {"file": source} | (error.details or {})) from None
 
 
-def _record(transaction: Transaction, instrument: Instrument, upload: TickUpload, source: ledger.Source) -> int:
+def _filled(store: TickStore, instrument: Instrument, upload: TickUpload) -> list[Hole]:
+    """Find the holes of missing files that a source fills: it covers their stretch, and brings rows of it."""
+    if not upload.rows or upload.span is None:
+        return []
+    first_ns, stop_ns = upload.span
+    with store.env.read() as transaction:
+        prefix = prefix_of(transaction, instrument, upload.stream)
+        known = (
+            [] if prefix is None else [each for each in ledger.holes(transaction, prefix) if not each.repaired_at_ns]
+        )
+    holes = [each.hole for each in known if each.hole.reason in _CLOSED_BY_FILES]
+    return [
+        hole
+        for hole in holes
+        if first_ns <= hole.start_ns
+        and hole.stop_ns <= stop_ns
+        and next(store.blocks(instrument, upload.stream, ("time_ns",), hole.start_ns, hole.stop_ns), None)
+    ]
+
+
+def _record(
+    transaction: Transaction, instrument: Instrument, upload: TickUpload, source: ledger.Source, filled: list[Hole]
+) -> int:
     """Write the source and its holes into the ledger; returns how many holes of the series are open."""
     number = instruments.register(transaction, instrument)
     prefix = keys.series(number, KEY_STREAMS[upload.stream], 0)
@@ -204,11 +227,6 @@ def _record(transaction: Transaction, instrument: Instrument, upload: TickUpload
         if hole.after_id != NO_ID and upload.stream in ledger.CONTIGUOUS:
             continue  # found from the rows themselves, and closed by them
         ledger.put_hole(transaction, prefix, hole, source.stored_at_ns)
-    still_open = 0
-    for each in list(ledger.holes(transaction, prefix)):
-        is_covered = upload.rows and upload.span == (each.hole.start_ns, each.hole.stop_ns)
-        if each.hole.reason in _CLOSED_BY_FILES and is_covered and not each.repaired_at_ns:
-            ledger.close_hole(transaction, prefix, each.hole, source.stored_at_ns)
-        elif not each.repaired_at_ns:
-            still_open += 1
-    return still_open
+    for hole in filled:
+        ledger.close_hole(transaction, prefix, hole, source.stored_at_ns)
+    return sum(not each.repaired_at_ns for each in ledger.holes(transaction, prefix))

@@ -220,14 +220,20 @@ def first_stretch(transaction: Transaction, prefix: bytes, rows: Ticks) -> tuple
         if border > high:
             break
         count = int(np.searchsorted(times, border)) if members else 0
-        if count:
-            is_close = border - int(times[count - 1]) <= COARSEST_UNIT_NS or (
-                count < times.size and int(times[count]) - border <= COARSEST_UNIT_NS
-            )
-            if not is_close:
-                return count, members
+        is_apart = not count or border - int(times[count - 1]) > COARSEST_UNIT_NS
+        if members and is_apart:
+            following = int(times[count]) if count < times.size else LATEST
+            if following - _end_of(transaction, members[-1]) > COARSEST_UNIT_NS:
+                if count:
+                    return count, members
+                members = []
         members.append(key)
     return int(times.size), members
+
+
+def _end_of(transaction: Transaction, key: bytes) -> TsNs:
+    """Time of a chunk's last row."""
+    return int(read_chunk(transaction, key, _stream_of(key[: keys.SERIES_BYTES]), ("time_ns",)).time_ns[-1])
 
 
 def merged(parts: Sequence[Ticks], stream: Stream) -> Ticks:
@@ -239,7 +245,7 @@ def _is_full_before(transaction: Transaction, key: bytes, rows: Ticks) -> bool:
     value = transaction.get("chunks", key)
     if value is None or codec.rows(value) < codec.CHUNK_ROWS:
         return False
-    return bool(decode(value, _stream_of(key[: keys.SERIES_BYTES]), ("time_ns",)).time_ns[-1] < rows.time_ns[0])
+    return bool(_end_of(transaction, key) < rows.time_ns[0])
 
 
 def _ends(transaction: Transaction, prefix: bytes, entry: Entry) -> tuple[TsNs, TsNs, int]:

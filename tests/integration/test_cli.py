@@ -307,10 +307,7 @@ def test_what_was_assumed_about_a_file_is_said(inside, tmp_path):
     data = ("--data-dir", tmp_path / "data")
     done = inside("import", "bars", path, "--symbol", "x", "--venue", "Nasdaq", "--timeframe", "1Day", *data)
     assert done.returncode == 0
-    assert done.stdout == (
-        "nasdaq:X 1Day: 3 rows from 2024-01-02T00:00:00Z to 2024-01-03T00:00:00Z: "
-        "2 added\n"
-    )
+    assert done.stdout == ("nasdaq:X 1Day: 3 rows from 2024-01-02T00:00:00Z to 2024-01-03T00:00:00Z: 2 added\n")
     notes = done.stderr.splitlines()
     assert all(note.startswith("note: ") for note in notes)
     for word in ("UTC", "sorted", "repeated"):

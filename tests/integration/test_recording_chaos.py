@@ -27,7 +27,7 @@ from daemon.store.env import Environment, StoreConfig
 from daemon.store.verify import verify
 
 BTC = Instrument("binance", "BTCUSDT")
-STORMY_S = 2.0
+STORMY_S = 1.5
 SETTINGS = FeedSettings(
     batch_s=0.002,
     quiet_s=0.4,

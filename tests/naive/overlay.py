@@ -6,6 +6,7 @@ float are the same row where they say the same.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -106,7 +107,7 @@ def says(stream: Stream, row: Row) -> tuple[int, ...]:
 def jumps(rows: Iterable[Row]) -> set[tuple[int, int]]:
     """Pairs of neighbouring ids between which ids are missing."""
     ids = sorted({row["id"] for row in rows if row["id"] != NONE})
-    return {(before, after) for before, after in zip(ids, ids[1:], strict=False) if after - before > 1}
+    return {(before, after) for before, after in itertools.pairwise(ids) if after - before > 1}
 
 
 class Series:

@@ -1,5 +1,7 @@
 """Records of the live tail: any rows through the packing kernels and back."""
 
+import itertools
+
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ def needed(columns):
     """Bytes of a record, counted by hand: per column a number, a width, and the differences at that width."""
     total = 0
     for column in columns.tolist():
-        deltas = [(b - a + (1 << 63)) % (1 << 64) - (1 << 63) for a, b in zip(column, column[1:], strict=False)]
+        deltas = [(b - a + (1 << 63)) % (1 << 64) - (1 << 63) for a, b in itertools.pairwise(column)]
         width = max((((delta << 1) ^ (delta >> 63)).bit_length() for delta in deltas), default=0)
         total += 9 + -(-width * len(deltas) // 8)
     return total

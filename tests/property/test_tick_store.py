@@ -37,7 +37,7 @@ def time_of(identity, unit):
 
 
 @st.composite
-def numbers(draw, size, decimals, seeds):
+def numbers(draw, decimals, seeds):
     """Values that an id decides, seldom another one."""
     wrong = draw(st.sets(st.integers(0, 400), max_size=1))
     values = [seed % 7 + 1 + (100 if place in wrong else 0) for place, seed in enumerate(seeds)]
@@ -75,7 +75,7 @@ def blocks(draw, stream):
         elif kind in (Kind.PRICE, Kind.SIZE):
             places = itertools.count() if stream is Stream.DEPTH and name == "price" else itertools.repeat(0)
             seeds = [abs(each) + next(places) % 3 for each in ids]
-            columns[name] = draw(numbers(len(ids), price if kind is Kind.PRICE else size, seeds))
+            columns[name] = draw(numbers(price if kind is Kind.PRICE else size, seeds))
         elif name in ("side", "flags"):
             columns[name] = [1 if each % 2 else -1 for each in ids]
     return ticks(stream, **columns, price_decimals=price, size_decimals=size)
@@ -124,7 +124,7 @@ def write(store, model, parts, *, replace):
             if not replace:
                 wanted = naive.lay_over(model.stream, model.rows, naive.rows_of(part))
                 if wanted.conflict is not None:
-                    refuse(store, model, writer, part)
+                    refuse(model, writer, part)
                     continue
                 writer.rehearse(part)
             for start in range(0, part.size, 9):
@@ -138,7 +138,7 @@ def write(store, model, parts, *, replace):
             assert tuple(written) == (overlaid.added, overlaid.repeated, 0)
 
 
-def refuse(store, model, writer, part):
+def refuse(model, writer, part):
     """A conflict with what is stored is found before anything is written; one within a file, when it is written."""
     stored_conflict = any(
         naive.lay_over(model.stream, model.rows, [row]).conflict is not None for row in naive.rows_of(part)

@@ -90,11 +90,9 @@ def test_rows_are_written_a_flush_at_a_time_and_no_more_than_that_wait(store):
         most = 0
         for rows in in_blocks(trades(range(1_000)), 8):
             writer.add(rows)
-            most = max(most, sum(part.size for part in writer._pending))  # noqa: SLF001 - what it holds in memory
-            assert (
-                store.count(BTC, Stream.TRADES) + sum(part.size for part in writer._pending)
-                == int(rows.column("id")[-1]) + 1
-            )  # noqa: SLF001
+            waiting = sum(part.size for part in writer._pending)  # noqa: SLF001 - what it holds in memory
+            assert store.count(BTC, Stream.TRADES) + waiting == int(rows.column("id")[-1]) + 1
+            most = max(most, waiting)
         assert most < 40
         assert store.count(BTC, Stream.TRADES) >= 960
         assert writer.finish().added == 1_000
@@ -187,6 +185,36 @@ def test_a_tail_elsewhere_is_left_alone(store):
     assert store.streams(BTC)[Stream.TRADES].tail_rows == 5
     assert ids(store) == [*range(20), *range(500, 505)]
     assert append(store, trades(range(500, 506))) == 1
+
+
+@pytest.mark.parametrize("live", [range(25, 30), range(25, 36), range(103, 108)], ids=str)
+@pytest.mark.parametrize("file", [range(25, 60), range(10, 30), [*range(5), 50], range(-40, 25)], ids=str)
+def test_what_a_feed_commits_while_chunks_are_encoded_is_neither_lost_nor_doubled(store, monkeypatch, live, file):
+    write(store, trades(range(100, 103)), trades(range(25)))
+    encode, waiting = BulkWriter._encode, [live]  # noqa: SLF001 - the moment between reading and committing
+
+    def meanwhile(writer, *arguments):
+        while waiting:
+            append(store, trades(waiting.pop()))
+        return encode(writer, *arguments)
+
+    monkeypatch.setattr(BulkWriter, "_encode", meanwhile)
+    write(store, trades(file), trades([101, 24]))
+    assert ids(store) == sorted({*range(25), *range(100, 103), *live, *file})
+    assert store.count(BTC, Stream.TRADES) == len(ids(store))
+
+
+def test_two_files_of_one_series_may_be_written_at_once(store, monkeypatch):
+    encode, waiting = BulkWriter._encode, [range(0, 60, 2)]  # noqa: SLF001 - the moment between reading and committing
+
+    def meanwhile(writer, *arguments):
+        while waiting:
+            write(store, trades(waiting.pop()))
+        return encode(writer, *arguments)
+
+    monkeypatch.setattr(BulkWriter, "_encode", meanwhile)
+    assert write(store, trades(range(60))) == Written(added=30, repeated=30)
+    assert ids(store) == list(range(60))
 
 
 @pytest.mark.parametrize("first", ["ms", "us"])

@@ -31,8 +31,8 @@ def store(tmp_path):
         yield TickStore(env)
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
     monkeypatch.setattr(codec, "CHUNK_ROWS", 10)
 
 
@@ -98,7 +98,7 @@ def assert_sound(store):
 # Chunks and tail as one.
 
 
-def test_chunks_and_tail_are_read_scanned_and_counted_as_one(store, small_chunks):
+def test_chunks_and_tail_are_read_scanned_and_counted_as_one(store):
     write(store, trades(range(25)))
     append(store, trades(range(25, 31)), trades([31]))
     assert shape(store) == ([10, 10, 5], 7)
@@ -128,7 +128,7 @@ def test_a_store_without_the_series_has_no_rows(store):
     assert [each.instrument for each in store.series()] == [ETH]
 
 
-def test_late_rows_are_read_in_their_place_wherever_that_is(store, small_chunks):
+def test_late_rows_are_read_in_their_place_wherever_that_is(store):
     write(store, trades(range(0, 60, 2)))
     append(store, trades([70]))
     late = [-5, 1, 17, 19, 21, 57, 59, 65]
@@ -144,7 +144,7 @@ def test_late_rows_are_read_in_their_place_wherever_that_is(store, small_chunks)
     assert_sound(store)
 
 
-def test_rows_that_are_stored_are_left_out_by_chunk_tail_and_batch(store, small_chunks):
+def test_rows_that_are_stored_are_left_out_by_chunk_tail_and_batch(store):
     write(store, trades(range(10)))
     assert append(store, trades(range(5, 13)), trades(range(8, 14)), trades([13, 14, 14, 13]), trades(range(15))) == [
         3,
@@ -162,7 +162,7 @@ def test_a_repeated_row_is_found_behind_a_late_one_of_the_same_time(store):
     assert ids(store) == [4, 5]
 
 
-def test_the_same_id_in_another_unit_of_time_is_not_stored_twice(store, small_chunks):
+def test_the_same_id_in_another_unit_of_time_is_not_stored_twice(store):
     exact = np.arange(40) * MS + 345 * US
     write(store, trades(range(20), exact[:20]))
     append(store, trades(range(20, 25), exact[20:25]))
@@ -191,7 +191,7 @@ def test_levels_told_twice_in_one_batch_are_stored_once(store):
     assert len(before) == 2
 
 
-def test_of_equal_rows_without_ids_a_later_batch_brings_those_beyond_the_stored_ones(store, small_chunks):
+def test_of_equal_rows_without_ids_a_later_batch_brings_those_beyond_the_stored_ones(store):
     equal = [trades([NO_ID] * count, [MS] * count, prices=[5] * count) for count in (1, 2, 3)]
     write(store, equal[0])
     assert append(store, *equal) == [0, 1, 1]
@@ -201,7 +201,7 @@ def test_of_equal_rows_without_ids_a_later_batch_brings_those_beyond_the_stored_
     assert_sound(store)
 
 
-def test_a_tail_of_a_chunk_s_worth_is_laid_over_the_chunks_at_once(store, small_chunks):
+def test_a_tail_of_a_chunk_s_worth_is_laid_over_the_chunks_at_once(store):
     append(store, trades(range(9)))
     assert shape(store) == ([], 9)
     append(store, trades(range(9, 14)))
@@ -212,7 +212,7 @@ def test_a_tail_of_a_chunk_s_worth_is_laid_over_the_chunks_at_once(store, small_
     assert shape(store) == ([10, 10, 4], 0)
 
 
-def test_compaction_leaves_chunks_alone_that_no_late_row_falls_into(store, small_chunks):
+def test_compaction_leaves_chunks_alone_that_no_late_row_falls_into(store):
     write(store, trades(range(0, 400, 2)))
     with store.env.read() as transaction:
         before = {key: bytes(value) for key, value in transaction.scan("chunks", b"")}
@@ -279,7 +279,7 @@ def some_series(store, stream):
 
 
 @pytest.mark.parametrize("stream", list(COLUMNS))
-def test_any_column_can_be_scanned_alone_over_any_range(store, small_chunks, stream):
+def test_any_column_can_be_scanned_alone_over_any_range(store, stream):
     rows = some_series(store, stream)
     for name, kind in COLUMNS[stream].items():
         column = rows.column(name)
@@ -298,14 +298,14 @@ def test_columns_come_in_the_order_asked_for_also_twice(store):
     assert (side.tolist(), price.tolist(), again.tolist()) == ([1, -1], [0.03, 0.04], [1, -1])
 
 
-def test_blocks_without_buffers_stay_as_they_were(store, small_chunks):
+def test_blocks_without_buffers_stay_as_they_were(store):
     some_series(store, Stream.TRADES)
     blocks = list(store.blocks(BTC, Stream.TRADES))
     assert concatenate(blocks).column("id").tolist() == [place * 3 + 1 for place in range(47)]
     assert len(blocks) >= 4
 
 
-def test_blocks_into_buffers_give_the_same_rows_step_by_step(store, small_chunks):
+def test_blocks_into_buffers_give_the_same_rows_step_by_step(store):
     some_series(store, Stream.TRADES)
     copies = [
         block.take(np.arange(block.size)) for block in store.blocks(BTC, Stream.TRADES, None, buffers=store.buffers())
@@ -314,7 +314,7 @@ def test_blocks_into_buffers_give_the_same_rows_step_by_step(store, small_chunks
 
 
 @pytest.mark.parametrize("is_in_tail", [False, True])
-def test_every_range_between_borders_is_half_open(store, small_chunks, is_in_tail):
+def test_every_range_between_borders_is_half_open(store, is_in_tail):
     times = np.array([0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 5, 6, 7, 7, 7, 8, 9, 20, 20, 21]) - 6
     rows = trades(range(times.size), times)
     write(store, rows.rows(0, 16 if is_in_tail else rows.size))
@@ -329,7 +329,7 @@ def test_every_range_between_borders_is_half_open(store, small_chunks, is_in_tai
             assert store.count(BTC, Stream.TRADES, low, high) == len(wanted)
 
 
-def test_rows_of_one_time_never_part(store, small_chunks):
+def test_rows_of_one_time_never_part(store):
     times = [0] * 4 + [1] * 33 + [2] * 3 + [3] * 8 + [4] * 8
     write(store, trades(range(len(times)), times))
     assert shape(store)[0] == [4, 33, 3, 8, 8]
@@ -340,7 +340,7 @@ def test_rows_of_one_time_never_part(store, small_chunks):
     assert_sound(store)
 
 
-def test_times_at_the_ends_of_64_bits_are_stored_and_read(store, small_chunks):
+def test_times_at_the_ends_of_64_bits_are_stored_and_read(store):
     times = np.array([LEAST, LEAST + 1, -1, 0, 1, MOST - 1, MOST])
     rows = trades(range(times.size), times)
     assert append(store, rows.rows(3, 5), rows.rows(0, 3), rows.rows(5, 7), rows) == [2, 3, 2, 0]
@@ -362,7 +362,7 @@ def test_times_at_the_ends_of_64_bits_are_stored_and_read(store, small_chunks):
 
 
 @pytest.mark.parametrize("route", ["tail", "chunks", "both"])
-def test_floats_come_back_bit_for_bit(store, small_chunks, route):
+def test_floats_come_back_bit_for_bit(store, route):
     rng = np.random.default_rng(0)
     values = np.array([*ODD_FLOATS, *rng.standard_normal(20), *rng.integers(0, 10**6, 40) / 100])
     rows = trades(range(values.size), prices=rng.permutation(values), decimals=None)
@@ -382,7 +382,7 @@ def test_floats_come_back_bit_for_bit(store, small_chunks, route):
     assert price_bits(store.read(BTC, Stream.TRADES)) == wanted
 
 
-def test_floats_that_need_many_decimals_beside_ones_that_need_many_digits_come_back(store, small_chunks):
+def test_floats_that_need_many_decimals_beside_ones_that_need_many_digits_come_back(store):
     values = [9_007_199_254_740_991.0, 1e-15, 123_456.789, 4e14 + 0.5, 0.000_000_000_123_456, 60_000.0]
     for place, value in enumerate(values):
         append(store, trades([place], prices=[value], decimals=None))
@@ -395,7 +395,7 @@ def test_floats_that_need_many_decimals_beside_ones_that_need_many_digits_come_b
     assert naive.rows_of(store.read(BTC, Stream.QUOTES)) == naive.rows_of(rows)
 
 
-def test_decimals_that_differ_from_block_to_block_say_the_same_numbers(store, small_chunks):
+def test_decimals_that_differ_from_block_to_block_say_the_same_numbers(store):
     prices, decimals = [1_234_567, 5, 60_001, 123_456_789_012], [2, 0, 4, 8]
     parts = [
         trades([place], prices=[price], decimals=each)
@@ -422,7 +422,7 @@ def test_integers_beyond_a_float_s_digits_are_exact(store):
     assert found.tolist() == [price / 10**9 for price in prices]
 
 
-def test_integers_and_floats_of_one_series_meet_as_floats(store, small_chunks):
+def test_integers_and_floats_of_one_series_meet_as_floats(store):
     write(store, trades(range(8), prices=range(10, 18), decimals=1))
     append(store, trades([8, 9], prices=[np.nan, 1.8], decimals=None), trades([10], prices=[190], decimals=2))
     wanted = float_bits([*(place / 10 for place in range(10, 18)), np.nan, 1.8, 1.9])
@@ -435,7 +435,7 @@ def test_integers_and_floats_of_one_series_meet_as_floats(store, small_chunks):
 # Beside writers.
 
 
-def follow(store, read, stop, failures):
+def follow(read, stop, failures):
     """Read until told to stop; each time the ids must be all of 0..n in order."""
     seen = []
 
@@ -461,7 +461,7 @@ def test_a_scan_beside_appends_and_compactions_sees_each_row_once_and_in_order(s
     def scanned():
         return [each for (block,) in store.scan(BTC, Stream.TRADES, ["id"]) for each in block.tolist()]
 
-    readers = [follow(store, scanned, stop, failures), follow(store, lambda: ids(store), stop, failures)]
+    readers = [follow(scanned, stop, failures), follow(lambda: ids(store), stop, failures)]
     for start in range(0, 2_000, 7):
         append(store, trades(range(start, start + 7)))
         if start % 350 == 0:
@@ -514,7 +514,7 @@ def test_the_map_grows_while_rows_are_written_and_read(tmp_path):
     noise = rng.integers(LEAST, MOST, 60_000)
     with Environment(tmp_path, StoreConfig(map_mb=1, sync=False)) as env:
         store = TickStore(env)
-        reader, seen = follow(store, lambda: ids(store), stop, failures)
+        reader, seen = follow(lambda: ids(store), stop, failures)
         for start in range(0, 60_000, 6_000):
             rows = trades(range(start, start + 6_000), prices=noise[start : start + 6_000])
             (write if start % 12_000 else append)(store, rows)
@@ -573,7 +573,7 @@ def test_a_store_of_schema_3_is_refused_with_the_way_out_and_left_alone(tmp_path
         assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
-def test_chunks_are_keyed_by_their_first_time(store, small_chunks):
+def test_chunks_are_keyed_by_their_first_time(store):
     write(store, trades(range(-15, 15)))
     with store.env.read() as transaction:
         assert [keys.chunk_time(key) for key, _ in transaction.scan("chunks", b"")] == [-15 * MS, -5 * MS, 5 * MS]

@@ -266,3 +266,13 @@ def config_text(url, **more):
     hosts += "".join(f'{name} = "{url.replace("http", "ws")}"\n' for name in ("ws_spot", "ws_um", "ws_cm"))
     settings = {"attempts": 1, "archive_per_s": 10_000.0, "timeout_s": 5.0, "patience_s": 0.5} | more
     return "[binance]\n" + hosts + "".join(f"{name} = {value}\n" for name, value in settings.items())
+
+
+def lived(*days, seed=1, steps=40, symbol=SYMBOL):
+    """A market that was alive on some days only, from their midnight on, a step each ten minutes."""
+    market = Market(seed, symbol=symbol)
+    for day in days:
+        market.now_us = midnight_us(day)
+        for _ in range(steps):
+            market.step(600_000_000)
+    return market

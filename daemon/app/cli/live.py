@@ -34,6 +34,7 @@ def record(
 
     from daemon.app import recording, wiring
     from daemon.app.config import load
+    from daemon.core.errors import Code, Conflict
 
     settings = load(config)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -45,8 +46,14 @@ def record(
         await recording.record(made, seconds)
         return [recorder.status for recorder in made]
 
-    with wiring.owner(settings, settings.data_dir(data_dir), "record") as store:
-        statuses = asyncio.run(run())
+    try:
+        with wiring.owner(settings, settings.data_dir(data_dir), "record") as store:
+            statuses = asyncio.run(run())
+    except Conflict as error:
+        if error.code is not Code.STORE_LOCKED:
+            raise
+        why = f"{error.message}. A daemon records what its config.toml names in [feeds.NAME]"
+        raise Conflict(error.code, why, error.details) from None
     rows: dict[str, int] = {}
     for status in statuses:
         for stream, count in status.rows.items():

@@ -143,7 +143,8 @@ def stats(form: Listing = Format.TABLE, data_dir: DataDir = None, config: Config
     with wiring.reader(settings, folder) as store:
         series = store.ticks.series()
         bars = store.bars.series()
-        used, reserved = store.env.size_bytes(), store.env.path.stat().st_blocks * 512
+        used, file = store.env.size_bytes(), store.env.path.stat()
+        reserved = getattr(file, "st_blocks", 0) * 512 or file.st_size  # Windows tells no blocks
     names = [f"{each.instrument.key} {each.stream}" for each in series]
     names += [f"{each.instrument.key} bars {each.timeframe}" for each in bars]
     rows = [each.rows for each in series] + [each.rows for each in bars]
