@@ -81,7 +81,11 @@ def load(chosen: Path | None = None) -> Config:
     merged: dict[str, Any] = {}
     for path in _layers(chosen):
         _merge(merged, _checked(Config, _read(path), path, ()))
-    return msgspec.convert(merged, Config)
+        try:
+            settings = msgspec.convert(merged, Config)
+        except msgspec.ValidationError as error:  # what no single key shows
+            raise ConfigError(Code.CONFIG_INVALID, f"{path}: {error}", {"file": str(path)}) from None
+    return settings
 
 
 def user_file() -> Path:

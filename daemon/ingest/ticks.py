@@ -154,8 +154,7 @@ def _store(store: TickStore, instrument: Instrument, upload: TickUpload, path: P
         if path is not None:
             if overlaps and not replace:
                 _rehearse(writer, spools.blocks(path, upload.stream), upload.source)
-            for rows in spools.blocks(path, upload.stream):
-                writer.add(rows)
+            _write(writer, spools.blocks(path, upload.stream), upload.source)
         written = writer.finish()
     source = ledger.Source(
         name=upload.source,
@@ -185,6 +184,20 @@ def _store(store: TickStore, instrument: Instrument, upload: TickUpload, path: P
         open_holes=open_holes,
         notes=notes,
     )
+
+
+def _write(writer: BulkWriter, blocks: Iterable[Ticks], source: str) -> None:
+    """Write what was rehearsed; only rows of the source itself, far apart in it, can still contradict each other."""
+    for rows in blocks:
+        try:
+            writer.add(rows)
+        except Conflict as error:
+            raise Conflict(
+                error.code,
+                f"{source}: the same id has different values far apart in the file; its rows before are stored: "
+                "import it with --replace, which takes the last of them, or delete them",
+                {"file": source} | (error.details or {}),
+            ) from None
 
 
 def _rehearse(writer: BulkWriter, blocks: Iterable[Ticks], source: str) -> None:

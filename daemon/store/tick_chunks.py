@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from daemon.core import ticks as core_ticks
+from daemon.core.errors import Code, SourceDataInvalid
 from daemon.core.ticks import COLUMNS, NO_ID, UNKNOWN_NS, Kind, Stream, Ticks
 from daemon.store import codec, keys
 from daemon.store.codec import Buffers, Field
@@ -107,7 +108,7 @@ def joined(parts: Sequence[Ticks], stream: Stream) -> Ticks:
     """Join parts in their order; no parts are no rows.
 
     Where one part has floats that no decimals give back, or integers would not fit at common decimals, all become
-    floats; OverflowError where an integer among them has no float of its own.
+    floats. SourceDataInvalid TICKS_INVALID where an integer among them has no float of its own.
     """
     filled = [part for part in parts if part.size]
     if not filled:
@@ -151,7 +152,12 @@ def _with_floats(rows: Ticks, kind: Kind) -> Ticks:
     for place, each in enumerate(COLUMNS[rows.stream].values()):
         if each is kind:
             if not _have_floats(columns[place]):
-                raise OverflowError(f"a {kind} has more digits than a float64 holds")
+                raise SourceDataInvalid(
+                    Code.TICKS_INVALID,
+                    f"a {kind} of more than 15 digits cannot stand beside stored ones that are floats or have other "
+                    "decimals: import them under a symbol of their own",
+                    {"field": str(kind)},
+                )
             columns[place] = codec.to_floats(columns[place], decimals)
     price = None if kind is Kind.PRICE else rows.price_decimals
     size = None if kind is Kind.SIZE else rows.size_decimals

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Meta
 
 from daemon.core.market import NS_PER_DAY, Instrument, TsNs
+from daemon.core.ticks import TICK_STREAMS
 from daemon.store import codec, keys, ledger
 from daemon.store.tick_chunks import encode, joined
 from daemon.store.tick_series import (
@@ -46,6 +47,12 @@ class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     max_age_days: dict[str, Annotated[float, Meta(gt=0)]] = {}
     max_gb: Annotated[float, Meta(ge=0)] = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse streams that do not exist: rows that should go would stay, unsaid."""
+        unknown = sorted(set(self.max_age_days) - set(TICK_STREAMS))
+        if unknown:
+            raise ValueError(f"max_age_days: `{unknown[0]}` is not one of {', '.join(TICK_STREAMS)}")
 
 
 class Compaction(NamedTuple):

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from daemon.core.errors import AtlasError
+from daemon.core.market import Instrument
 from daemon.core.ticks import NO_ID, empty
 from daemon.store import codec, instruments, keys, ledger, tail
 from daemon.store.bars import series_at
@@ -21,7 +22,7 @@ from daemon.store.tick_series import Entry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from daemon.core.market import Instrument, TsNs
+    from daemon.core.market import TsNs
     from daemon.core.ticks import Column, Stream, Ticks
     from daemon.store.env import Environment, Transaction
 
@@ -41,14 +42,27 @@ def verify(env: Environment) -> Iterator[Verified]:
     """Check every series, one after another."""
     with env.read() as transaction:
         known = instruments.numbered(transaction)
-        prefixes = [key for key, _ in transaction.scan("series", b"")]
+        indexed = {key for key, _ in transaction.scan("series", b"")}
+        prefixes = sorted(indexed.union(_chunk_prefixes(transaction)))
     for prefix in prefixes:
         number, stream, _ = keys.instrument_of(prefix)
-        instrument = known[number]
-        if stream == keys.Stream.BARS:
+        instrument = known.get(number, Instrument("unknown", str(number)))
+        if prefix not in indexed:
+            stored = STREAMS[keys.Stream(stream)]
+            yield Verified(instrument, stored, 0, 0, 0, ["there are chunks, but no index entry: their rows are hidden"])
+        elif stream == keys.Stream.BARS:
             yield _verify_bars(env, instrument, prefix)
         else:
             yield _Check(env, prefix, STREAMS[keys.Stream(stream)]).run(instrument)
+
+
+def _chunk_prefixes(transaction: Transaction) -> Iterator[bytes]:
+    """Walk the series that have chunks, from the first key of each to the next series."""
+    following = b""
+    while (found := next(transaction.scan("chunks", b"", following), None)) is not None:
+        prefix = found[0][: keys.SERIES_BYTES]
+        yield prefix
+        following = prefix + b"\xff" * keys.SERIES_BYTES
 
 
 class _Check:

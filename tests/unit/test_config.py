@@ -136,3 +136,10 @@ def test_the_data_folder_is_the_option_then_the_key_then_the_systems(write, monk
     assert config.load().data_dir() == Path("/c")
     monkeypatch.delenv("ATLASD_DATA_DIR")
     assert config.load().data_dir().name == "atlasd"
+
+
+def test_retention_of_a_stream_that_does_not_exist_stops_the_start(write):
+    path = write("[retention]\nmax_age_days = { trade = 3 }\n")
+    with pytest.raises(ConfigError, match=r"`trade` is not one of trades") as caught:
+        config.load(path)
+    assert str(path) in caught.value.message

@@ -22,7 +22,8 @@ def test_holes_in_the_trades_that_bars_were_made_from_are_counted():
     index = SimpleNamespace(
         instrument="binance:X", timeframe="1Min", source="trades", partial_buckets=[], holes=2, missing_rows=1_200
     )
-    assert notes_on(index) == [
+    (note,) = notes_on(index)
+    assert note == (
         "binance:X 1Min: derived from trades with 2 known holes, at least 1,200 rows missing: "
         "`atlasd data gaps binance:X`"
-    ]
+    )

@@ -227,3 +227,17 @@ def test_damaged_bars_are_named_as_well(tmp_path):
         ((key, value),) = values(store, "chunks")
         put(store, "chunks", key, value[:-1] + bytes([value[-1] ^ 1]))
         assert "a stored chunk is damaged" in problems(store)[0]
+
+
+def test_chunks_without_an_index_entry_are_found(tmp_path):
+    with Environment(tmp_path, StoreConfig(sync=False)) as env:
+        store = TickStore(env)
+        rows = ticks(Stream.TRADES, price_decimals=0, size_decimals=0, time_ns=[1, 2], price=[1, 1], size=[1, 1])
+        with BulkWriter(store, Instrument("local", "X"), Stream.TRADES) as writer:
+            writer.add(rows)
+            writer.finish()
+        key = next(iter(env.write(lambda transaction: [key for key, _ in transaction.scan("series", b"")])))
+        env.write(lambda transaction: transaction.delete("series", key))
+        (found,) = verify(env)
+        assert found.instrument == Instrument("local", "X")
+        assert "no index entry" in found.problems[0]
