@@ -93,6 +93,13 @@ def import_files(
             waiting = following
 
 
+class _Refused(NamedTuple):
+    """A file whose rows were refused, and the hole that it leaves, if it says of what."""
+
+    kept_out: KeptOut
+    hole: TickUpload | None
+
+
 class BarsWanted(NamedTuple):
     """Bars to import. symbol, timeframe, venue: None to take what archives say. source: None to tell by the names."""
 
@@ -155,7 +162,7 @@ def import_klines(
 
 def _read(
     writer: Writer, path: Path, wanted: Wanted, progress: Callable[[Path, int], None]
-) -> TickUpload | Unchanged | KeptOut:
+) -> TickUpload | Unchanged | _Refused:
     try:
         file = registry.open_tick_file(
             wanted.source or registry.source_of(path), path, wanted.stream, _symbol_in(wanted)
@@ -165,7 +172,7 @@ def _read(
         if not wanted.replace and ingest.is_stored(writer.ticks, instrument, stream, file.name, file.sha256):
             return Unchanged(file.name)
     except (SourceDataInvalid, NotFound) as error:
-        return KeptOut(path.name, error)
+        return _Refused(KeptOut(path.name, error), None)
     try:
         return ingest.spool(
             writer.spool_folder,
@@ -177,27 +184,29 @@ def _read(
             stream=stream,
         )
     except SourceDataInvalid as error:
-        _quarantine(writer, instrument, stream, file)
-        return KeptOut(path.name, error)
+        return _Refused(KeptOut(path.name, error), _hole_of(instrument, stream, file))
 
 
-def _stored(writer: Writer, read: TickUpload | Unchanged | KeptOut) -> Outcome:
-    if not isinstance(read, TickUpload):
+def _stored(writer: Writer, read: TickUpload | Unchanged | _Refused) -> Outcome:
+    if isinstance(read, Unchanged):
         return read
+    if isinstance(read, _Refused):
+        if read.hole is not None:
+            writer.import_ticks(read.hole)
+        return read.kept_out
     try:
         return writer.import_ticks(read)
     except Conflict as error:
         return KeptOut(read.source, error)
 
 
-def _quarantine(writer: Writer, instrument: Instrument, stream: Stream, file: TickFile) -> None:
-    """Record that the stretch a file should have filled is a hole."""
+def _hole_of(instrument: Instrument, stream: Stream, file: TickFile) -> TickUpload | None:
+    """Describe the stretch that a file should have filled."""
     span = _span(file)
-    if span is not None:
-        hole = Hole(*span, HoleReason.QUARANTINED)
-        writer.import_ticks(
-            TickUpload(venue=instrument.venue, symbol=instrument.symbol, stream=stream, source=file.name, holes=[hole])
-        )
+    if span is None:
+        return None
+    holes = [Hole(*span, HoleReason.QUARANTINED)]
+    return TickUpload(venue=instrument.venue, symbol=instrument.symbol, stream=stream, source=file.name, holes=holes)
 
 
 def _span(file: TickFile) -> tuple[TsNs, TsNs] | None:

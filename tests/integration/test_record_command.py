@@ -1,6 +1,7 @@
 """`atlasd record`, and the feeds of `atlasd serve`, against venues on this machine."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -14,6 +15,7 @@ from venues import coinbase
 from venues.binance import Binance, Calm, Market, config_text
 from venues.server import application, serving
 
+from daemon.core.errors import AtlasError
 from daemon.core.market import NS_PER_DAY, NS_PER_SECOND, Instrument
 from daemon.core.ticks import Stream
 from daemon.store.bars import BarStore
@@ -59,8 +61,10 @@ class Scene:
             return BarStore(env).ticks.read(BTC, stream)
 
     def ids(self):
-        rows = self.rows()
-        return [] if rows is None else rows.column("id").tolist()
+        with contextlib.suppress(AtlasError):  # the store may be half made
+            rows = self.rows()
+            return [] if rows is None else rows.column("id").tolist()
+        return []
 
     def problems(self):
         with Environment(self.folder, StoreConfig(), readonly=True) as env:
