@@ -24,6 +24,7 @@ from daemon.app.bench import peak_rss_bytes
 from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND, Instrument, Timeframe
 from daemon.core.ticks import COLUMNS, Kind, Stream, Ticks, concatenate, ticks
 from daemon.store.bulk import BulkWriter
+from daemon.store.codec import CHUNK_ROWS
 from daemon.store.env import Environment, StoreConfig
 from daemon.store.overlay import in_order
 from daemon.store.ticks import TickStore
@@ -40,6 +41,7 @@ _POLL_S: Final = 1 / 200
 _TAIL_S: Final = 3.0
 _PASSES: Final = 5
 _BLOCK_ROWS: Final = 1 << 18
+_ARRAY_ROWS: Final = 4_000_000
 _MANY: Final = 70_000_000_000
 _MIB: Final = 1 << 20
 _SIMULATED_ROWS: Final = 300_000
@@ -268,8 +270,8 @@ def _bars(store: TickStore, sample: Ticks, rows: int) -> dict[str, Any]:
             built.feed(block)
 
     names = ("time_ns", "price", "size")
-    part = sample.rows(0, min(sample.size, 1 << 16))
-    pieces = [shifted(part, copy) for copy in range(max(1, 4_000_000 // part.size))]
+    whole = concatenate([shifted(sample, copy) for copy in range(max(1, _ARRAY_ROWS // sample.size))])
+    pieces = [whole.rows(start, start + CHUNK_ROWS) for start in range(0, whole.size, CHUNK_ROWS)]
     arrays_s = _median(lambda: build(pieces))
     store_s = _median(lambda: build(store.blocks(_INSTRUMENT, sample.stream, names, buffers=store.buffers())))
     return {
@@ -291,6 +293,7 @@ def _cold_scan(folder: Path, stream: Stream) -> float:
 
 def _tail(folder: Path, sample: Ticks) -> dict[str, Any]:
     """Commit small appends as fast as they go while processes read what is new and look for torn states."""
+    sample = sample.rows(0, sample.size // _COMMIT_ROWS * _COMMIT_ROWS)  # ids go on without a jump from copy to copy
     context = multiprocessing.get_context("spawn")
     latest_ns = context.Value("q", int(sample.time_ns[0]))
     stop = context.Value("b", 0)

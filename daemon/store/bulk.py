@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from daemon.core.errors import Code, Conflict
 from daemon.core.market import Instrument, TsNs
 from daemon.core.ticks import NO_ID, Stream, Ticks, empty
-from daemon.store import codec, instruments, keys, ledger, tail
-from daemon.store.overlay import COARSEST_UNIT_NS, Overlaid, in_order, lay_over
+from daemon.store import codec, instruments, keys, tail
+from daemon.store.overlay import COARSEST_UNIT_NS, Overlaid, are_distinct, in_order, lay_over
 from daemon.store.tick_chunks import KEY_STREAMS, cut, encode, joined
 from daemon.store.tick_series import (
     EARLIEST,
@@ -246,8 +246,7 @@ class BulkWriter:
         return [last]
 
     def _without_repeats(self, rows: Ticks) -> Ticks:
-        ids = rows.column("id")
-        if self._stream in ledger.CONTIGUOUS and ids[0] != NO_ID and (ids[1:] > ids[:-1]).all():
+        if are_distinct(rows):
             return rows
         overlaid = lay_over(empty(self._stream), rows, replace=self._replace)
         self._check(overlaid, rows)

@@ -35,6 +35,9 @@ FILE_NAME: Final = "atlas.lmdb"
 
 DATABASES: Final = ("meta", "instruments", "series", "chunks", "documents", "results", "tail", "ledger")
 _SCHEMA_KEY: Final = b"schema"
+# Above all that follows a prefix: keys are shorter than this.
+_ABOVE: Final = b"\xff" * 64
+_CLOSE_S: Final = 10.0
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 _TIB: Final = 1 << 40
@@ -116,6 +119,24 @@ class Transaction:
                 self._pages.touched(len(value))
                 yield key, cast("memoryview", value)
 
+    def scan_back(self, database: str, prefix: bytes) -> Iterator[tuple[bytes, memoryview]]:
+        """Walk the keys with a prefix from the last to the first. Do not write while walking."""
+        if database not in self._databases:
+            return
+        with self._raw.cursor(db=self._databases[database]) as cursor:
+            if not (cursor.prev() if cursor.set_range(prefix + _ABOVE) else cursor.last()):
+                return
+            for view, value in cursor.iterprev():
+                key = bytes(view)
+                if not key.startswith(prefix):
+                    return
+                self._pages.touched(len(value))
+                yield key, cast("memoryview", value)
+
+    def prefetch(self, value: memoryview) -> None:
+        """Have the system read a value, and what lies behind it in the file, while the caller does something else."""
+        self._pages.prefetch(value)
+
     def floor(self, database: str, prefix: bytes, key: bytes) -> bytes | None:
         """Return the greatest key with the prefix that is not above `key`."""
         if database not in self._databases:
@@ -167,8 +188,18 @@ class Environment:
             raise
 
     def close(self) -> None:
-        """Close; no transaction may be open."""
-        self._env.close()
+        """Close, once other threads have ended what they read and write; later calls fail with STORE_UNUSABLE.
+
+        A transaction that does not end in time keeps the store open: closing under it would end the process.
+        """
+        with self._write_lock, self._quiet:
+            self._resizes_waiting += 1  # no new snapshots meanwhile
+            try:
+                if self._quiet.wait_for(lambda: self._readers == 0, _CLOSE_S):
+                    self._env.close()
+            finally:
+                self._resizes_waiting -= 1
+                self._quiet.notify_all()
 
     def __enter__(self) -> Self:
         return self

@@ -27,6 +27,8 @@ _WITH_ID: Final = {
     Stream.QUOTES: (),
     Stream.DEPTH: ("flags", "side", "price"),
 }
+# Multiplying by it spreads digests over all 64 bits; wrapping around is meant.
+_ODD: Final = np.int64(-7_046_029_254_386_353_131)
 # What must agree where the identity does. Times may differ in their unit, and only some sources have the local one.
 _VALUES: Final = {
     Stream.TRADES: ("price", "size", "side"),
@@ -94,6 +96,21 @@ def lay_over(stored: Ticks, new: Ticks, *, replace: bool = False) -> Overlaid:
         replaced=int(contradicting.size),
         conflict=int(contradicting[0]) - stored.size if contradicting.size else None,
     )
+
+
+def are_distinct(rows: Ticks) -> bool:
+    """Tell whether no row can repeat another; False may also mean that it would take longer to know."""
+    ids = rows.column("id")
+    if not rows.size or ids[0] == NO_ID:
+        return not rows.size
+    if not _WITH_ID[rows.stream]:
+        return bool((ids[1:] > ids[:-1]).all())
+    # Rows that are equal have equal digests; that others may too costs only the closer look.
+    digest = ids.copy()
+    for name in _WITH_ID[rows.stream]:
+        digest = digest * _ODD + _bits(rows.column(name))
+    digest.sort()
+    return bool((digest[1:] != digest[:-1]).all() and (ids != NO_ID).all())
 
 
 def _groups(rows: Ticks, is_new: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -2,10 +2,12 @@
 
 A record is a header and packed columns, and stays below what LMDB keeps inside a page:
 
-    header  rows u16 | price decimals i8 | size decimals i8 | first time i64 | last time i64 | crc32 of all else u32
+    header  rows u16 | price decimals i8 | size decimals i8 | first time i64 | last time i64 | latest before i64
+            | crc32 of all else u32
 
 Records are keyed by series and a number that only grows. They need not be in order of time (what a reconnect missed
-comes later), so readers sort what they take.
+comes later), so readers sort what they take; but each says how late the latest row before it is, so that who wants
+the newest rows reads from the end and knows where to stop.
 """
 
 from __future__ import annotations
@@ -32,23 +34,29 @@ DATABASE: Final = "tail"
 # Larger values would take whole pages of their own.
 RECORD_BYTES: Final = 1_960
 _RECORD_ROWS: Final = 256
-_HEAD: Final = struct.Struct("<HbbqqI")
+_HEAD: Final = struct.Struct("<HbbqqqI")
 _CRC_AT: Final = _HEAD.size - 4
 _NUMBER: Final = struct.Struct(">Q")
 _FLOATS: Final = -1
+EARLIEST_NS: Final = -(1 << 63)
 
 
-def append(transaction: Transaction, series_key: bytes, number: int, rows: Ticks) -> tuple[int, int]:
-    """Write rows as records numbered from `number`; returns the next number and the bytes written."""
+def append(transaction: Transaction, series_key: bytes, number: int, rows: Ticks, before_ns: TsNs) -> tuple[int, int]:
+    """Write rows as records numbered from `number`; returns the next number and the bytes written.
+
+    before_ns: the latest time in the tail so far; EARLIEST_NS for an empty one.
+    """
     columns = _as_integers(rows)
     decimals = (_stored(rows.price_decimals), _stored(rows.size_decimals))
     start, written, step = 0, 0, _RECORD_ROWS
     buffer = np.empty(RECORD_BYTES, dtype=np.uint8)
     while start < rows.size:
-        value = _record(columns[:, start : start + step], decimals, buffer)
+        part = columns[:, start : start + step]
+        value = _record(part, decimals, before_ns, buffer)
         if value is None:
             step //= 2
             continue
+        before_ns = max(before_ns, int(part[0].max()))
         transaction.put(DATABASE, series_key + _NUMBER.pack(number), value)
         start, number, written = start + step, number + 1, written + len(value)
     return number, written
@@ -78,7 +86,7 @@ def clear(transaction: Transaction, series_key: bytes) -> None:
         transaction.delete(DATABASE, key)
 
 
-def _record(columns: Int64s, decimals: tuple[int, int], buffer: Column) -> bytes | None:
+def _record(columns: Int64s, decimals: tuple[int, int], before_ns: TsNs, buffer: Column) -> bytes | None:
     """Make one record, None where it would be too long."""
     from daemon.store import packing
 
@@ -86,7 +94,7 @@ def _record(columns: Int64s, decimals: tuple[int, int], buffer: Column) -> bytes
     if used < 0:
         return None
     times = columns[0]
-    head = _HEAD.pack(columns.shape[1], *decimals, int(times.min()), int(times.max()), 0)[:_CRC_AT]
+    head = _HEAD.pack(columns.shape[1], *decimals, int(times.min()), int(times.max()), before_ns, 0)[:_CRC_AT]
     body = buffer[:used].tobytes()
     return head + zlib.crc32(body, zlib.crc32(head)).to_bytes(4, "little") + body
 
@@ -99,18 +107,20 @@ def _batches(
     Yields the number of each row's record beside the rows.
     """
     batches: dict[tuple[int, int], list[tuple[int, int, bytes]]] = {}
-    for key, value in transaction.scan(DATABASE, series_key):
+    for key, value in transaction.scan_back(DATABASE, series_key):
         if len(value) < _HEAD.size:
             raise StoreCorrupt(Code.STORE_CORRUPT, "a record of the live tail is cut short")
-        row_count, price, size, first_ns, last_ns, crc = _HEAD.unpack_from(value)
+        row_count, price, size, first_ns, last_ns, before_ns, crc = _HEAD.unpack_from(value)
         if (start_ns is None or last_ns >= start_ns) and (stop_ns is None or first_ns < stop_ns):
             record = bytes(value)
             if zlib.crc32(record[_HEAD.size :], zlib.crc32(record[:_CRC_AT])) != crc:
                 raise StoreCorrupt(Code.STORE_CORRUPT, "a record of the live tail is damaged: its checksum differs")
             number = int(_NUMBER.unpack_from(key, len(series_key))[0])
             batches.setdefault((price, size), []).append((number, row_count, record))
+        if start_ns is not None and before_ns < start_ns:
+            break
     for decimals, records in batches.items():
-        numbers, row_counts, values = zip(*records, strict=True)
+        numbers, row_counts, values = zip(*reversed(records), strict=True)
         yield np.repeat(numbers, row_counts), _unpacked(stream, decimals, row_counts, values)
 
 

@@ -187,7 +187,8 @@ class TickStore:
             rows = lay_over(stored, rows).fresh
             if not rows.size:
                 return 0
-        number, written = tail.append(transaction, prefix, entry.next_record, rows)
+        before_ns = entry.tail_last_ns if entry.tail_rows else tail.EARLIEST_NS
+        number, written = tail.append(transaction, prefix, entry.next_record, rows, before_ns)
         grown = _grown(entry, rows, number, written)
         put_entry(transaction, prefix, grown)
         # The usual case is that every id is there.
@@ -234,13 +235,17 @@ def _window(
     entry = entry_of(transaction, prefix)
     if found is None:
         return [tail.read(transaction, prefix, stream, position)] if entry.tail_rows else [], None
-    key, value = found
+    _, value = found
     after = next(walk, None)
-    following = None if after is None else keys.chunk_time(after[0])
-    first = position if start is None else keys.chunk_time(key)
+    following = None
+    if after is not None:
+        following = keys.chunk_time(after[0])
+        transaction.prefetch(after[1])
+    elif position > entry.last_ns:  # who follows the newest rows needs no chunk
+        return [tail.read(transaction, prefix, stream, position)] if entry.tail_rows else [], None
     live = None
     if entry.tail_rows and entry.tail_last_ns >= position and (following is None or entry.tail_first_ns < following):
-        live = tail.read(transaction, prefix, stream, min(first, position), following)
+        live = tail.read(transaction, prefix, stream, position, following)
     if live is None or not live.size:
         return [decode(value, stream, columns, buffers)], following
     chunk = decode(value, stream)

@@ -513,3 +513,31 @@ def test_the_floor_is_the_greatest_key_with_the_prefix_not_above(shared_env, sto
     within = sorted(key for key in stored if key.startswith(prefix))
     place = bisect_right(within, prefix + rest)
     assert found == (within[place - 1] if place else None)
+
+
+def test_closing_waits_for_snapshots_of_other_threads(tmp_path):
+    env = Environment(tmp_path, StoreConfig(sync=False))
+    env.write(lambda transaction: transaction.put("meta", b"key", b"value" * 1_000))
+    began, go_on = threading.Event(), threading.Event()
+    seen = []
+
+    def look():
+        with env.read() as transaction:
+            value = transaction.get("meta", b"key")
+            began.set()
+            go_on.wait(5)
+            seen.append(bytes(value))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    began.wait(5)
+    closer = threading.Thread(target=env.close)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    go_on.set()
+    closer.join(5)
+    reader.join(5)
+    assert seen == [b"value" * 1_000]
+    with pytest.raises(ConfigError), env.read():
+        pass

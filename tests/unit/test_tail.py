@@ -33,7 +33,9 @@ def clear(env):
 
 
 def append(env, rows, number=0, series=SERIES):
-    return env.write(lambda transaction: tail.append(transaction, series, number, rows))
+    before = read(env, series=series, stream=rows.stream)
+    before_ns = int(before.time_ns[-1]) if before.size else tail.EARLIEST_NS
+    return env.write(lambda transaction: tail.append(transaction, series, number, rows, before_ns))
 
 
 def read(env, *edges, series=SERIES, stream=Stream.TRADES):
