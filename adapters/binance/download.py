@@ -191,7 +191,7 @@ async def _bring_one(rest: Rest, file: ArchiveFile, folder: Path) -> Outcome:
             sha256 = here or await rest.download(file.path, target)
         except NotFound:
             return Missing(file)
-        expected = await _published(rest, file)
+        expected = await published(rest, file)
         if expected is None:
             return Fetched(file, target, sha256, Verification.UNVERIFIED, was_here=bool(here))
         if sha256 == expected:
@@ -204,7 +204,7 @@ async def _bring_one(rest: Rest, file: ArchiveFile, folder: Path) -> Outcome:
         here = ""
 
 
-async def _published(rest: Rest, file: ArchiveFile) -> str | None:
+async def published(rest: Rest, file: ArchiveFile) -> str | None:
     """Return the SHA-256 that the venue publishes for a file; None where it publishes none."""
     try:
         reply = await rest.get(f"{file.path}.CHECKSUM")

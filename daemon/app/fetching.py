@@ -7,6 +7,8 @@ again, so a fetch that was stopped goes on where it was.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -26,9 +28,11 @@ from daemon.store.tick_chunks import KEY_STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
-    from adapters.binance.download import ArchiveFile, Fetched, Missing, Quarantined
+    from adapters.binance.download import ArchiveFile, Fetched, Quarantined
+    from adapters.binance.download import Outcome as Downloaded
     from adapters.registry import VenueSettings
     from daemon.app.wiring import Writer
     from daemon.ingest.bars import ImportReport
@@ -39,7 +43,10 @@ _KEY_STREAMS: Final = KEY_STREAMS | {Stream.BARS: keys.Stream.BARS}
 
 
 class Fetch(NamedTuple):
-    """What to fetch: whole days [start, stop), of bars their timeframe. keep: leave downloaded files where they are."""
+    """What to fetch: whole days [start, stop), of bars their timeframe.
+
+    keep: leave downloaded files where they are. recheck: fetch stored files again that the venue has published anew.
+    """
 
     venue: str
     symbol: str
@@ -48,6 +55,7 @@ class Fetch(NamedTuple):
     start: date
     stop: date
     keep: bool
+    recheck: bool
 
 
 class NoFile(NamedTuple):
@@ -96,22 +104,37 @@ class Fetcher:
         """Bring and import archive files; adds the days they hold to `covered`."""
         from adapters.binance.download import Fetched, Missing
 
+        lacking = []
         for file in list(self._files(instrument, wanted)):
             if self._is_stored(instrument, wanted, file):
                 covered |= _days(file)
                 yield Unchanged(file.name)
-                continue
-            # By the archive's own folders: files of spot and futures have the same names.
-            folder = (self._folder / wanted.venue).joinpath(*file.path.strip("/").split("/")[:-1])
-            for outcome in asyncio.run(self._download(file, folder)):
-                if isinstance(outcome, Missing):
-                    continue  # requests are tried for it
-                if isinstance(outcome, Fetched):
-                    covered |= _days(outcome.file)
-                    yield from self._import(outcome, instrument, wanted)
-                else:
-                    covered |= _days(outcome.file)
-                    yield self._quarantined(outcome, instrument, wanted.stream)
+            else:
+                lacking.append(file)
+        for outcome in self._downloads(lacking, wanted.venue):
+            if isinstance(outcome, Missing):
+                continue  # requests are tried for it
+            covered |= _days(outcome.file)
+            if isinstance(outcome, Fetched):
+                yield from self._import(outcome, instrument, wanted)
+            else:
+                yield self._quarantined(outcome, instrument, wanted.stream)
+
+    def _downloads(self, files: list[ArchiveFile], venue: str) -> Iterator[Downloaded]:
+        """Bring files, some at a time, in their order; the next ones come while those before are imported."""
+        at_once = self._settings.binance.archive_parallel
+        coming: deque[Future[list[Downloaded]]] = deque()
+        with ThreadPoolExecutor(at_once, "download") as downloading:
+            try:
+                for file in files:
+                    coming.append(downloading.submit(asyncio.run, self._download(file, venue)))
+                    if len(coming) > at_once:
+                        yield from coming.popleft().result()
+                while coming:
+                    yield from coming.popleft().result()
+            finally:
+                for each in coming:
+                    each.cancel()
 
     def _files(self, instrument: Instrument, wanted: Fetch) -> Iterator[ArchiveFile]:
         """List the archive's files; months that had to be taken by their days before they were published stay days."""
@@ -120,25 +143,41 @@ class Fetcher:
         span = wanted.start, wanted.stop
         files = archive_files(instrument.symbol, wanted.stream, *span, today=_today(), timeframe=wanted.timeframe)
         for file in files:
-            days = days_of(file) if file.is_month and not self._is_stored(instrument, wanted, file) else []
-            if any(self._is_stored(instrument, wanted, day) for day in days):
+            days = days_of(file) if file.is_month and self._checksum(instrument, wanted, file) is None else []
+            if any(self._checksum(instrument, wanted, day) for day in days):
                 yield from days
             else:
                 yield file
 
-    async def _download(self, file: ArchiveFile, folder: Path) -> list[Fetched | Missing | Quarantined]:
+    async def _download(self, file: ArchiveFile, venue: str) -> list[Downloaded]:
         from adapters.binance.download import archive_rest, download
 
+        # Into the archive's own folders: files of spot and futures have the same names.
+        folder = (self._folder / venue).joinpath(*file.path.strip("/").split("/")[:-1])
         rest = archive_rest(self._settings.binance)
         try:
-            return await download(rest, [file], folder, parallel=self._settings.binance.archive_parallel)
+            return await download(rest, [file], folder)
         finally:
             await rest.close()
 
     def _is_stored(self, instrument: Instrument, wanted: Fetch, file: ArchiveFile) -> bool:
-        """Tell whether a file is in the store, whole. Whether the venue has published it anew is not asked."""
+        """Tell whether a file is in the store, whole; on request, as the venue publishes it now."""
+        stored = self._checksum(instrument, wanted, file)
+        return stored is not None and (not wanted.recheck or asyncio.run(self._published(file)) in (None, stored))
+
+    def _checksum(self, instrument: Instrument, wanted: Fetch, file: ArchiveFile) -> str | None:
+        """Return the SHA-256 of a file that is stored whole; None where it is not, or rows were deleted since."""
         known = self._source(instrument, wanted.stream, file.name, wanted.timeframe)
-        return known is not None and bool(known.sha256)  # without one, rows of it were deleted since
+        return known.sha256 or None if known is not None else None
+
+    async def _published(self, file: ArchiveFile) -> str | None:
+        from adapters.binance.download import archive_rest, published
+
+        rest = archive_rest(self._settings.binance)
+        try:
+            return await published(rest, file)
+        finally:
+            await rest.close()
 
     def _source(
         self, instrument: Instrument, stream: Stream, name: str, timeframe: Timeframe | None = None

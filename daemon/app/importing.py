@@ -84,10 +84,21 @@ def import_files(
     progress: told the file and how many more rows of it were read. Errors of a file are outcomes; those of the store,
     or of how the command was written, are raised.
     """
+
+    def read(path: Path) -> TickUpload | Unchanged | _Refused:
+        try:
+            return _read(writer, path, wanted, progress)
+        except InvalidRequest as error:
+            if len(paths) == 1:
+                raise
+            return _Refused(
+                KeptOut(path.name, error), None
+            )  # a file of another kind among many does not stop the others
+
     with ThreadPoolExecutor(1, "read") as reading:
         waiting = None
         for path in [*paths, None]:
-            following = None if path is None else reading.submit(_read, writer, path, wanted, progress)
+            following = None if path is None else reading.submit(read, path)
             if waiting is not None:
                 yield _stored(writer, waiting.result())
             waiting = following

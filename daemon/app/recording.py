@@ -18,10 +18,19 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from adapters import registry
-from daemon.core.errors import AtlasError, Code, ConfigError, InvalidRequest, NotFound
-from daemon.core.market import Timeframe
+from daemon.core.errors import (
+    AtlasError,
+    Code,
+    ConfigError,
+    InvalidRequest,
+    NotFound,
+    SourceDataInvalid,
+    SourceUnavailable,
+)
+from daemon.core.market import Instrument, Timeframe
 from daemon.core.ticks import Stream
 from daemon.ingest.recording import Recorder
+from daemon.store.instruments import put_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +98,24 @@ def recorders(store: Store, feed: FeedConfig, settings: VenueSettings, config: R
         )
         for live in registry.feeds_of(feed.venue, feed.symbols, streams, timeframes, settings)
     ]
+
+
+async def learn(store: Store, feed: FeedConfig, settings: VenueSettings) -> None:
+    """Ask the venue what it says of a feed's instruments, and keep it.
+
+    NotFound SYMBOL_UNKNOWN for a symbol that it does not have: streams of those stay silent for ever. A venue that does
+    not answer now is asked another time.
+    """
+    for symbol in feed.symbols:
+        source = registry.history_of(feed.venue, symbol, settings)
+        instrument = Instrument(feed.venue, registry.our_symbol(feed.venue, symbol))
+        try:
+            facts = await source.instrument(symbol)
+            await asyncio.to_thread(store.env.write, partial(put_facts, instrument=instrument, facts=facts))
+        except (SourceUnavailable, SourceDataInvalid) as error:
+            _log.warning("%s %s: its steps and limits are not known yet: %s", feed.venue, symbol, error.message)
+        finally:
+            await source.close()
 
 
 class Recordings:

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from daemon.core.errors import Code, InvalidRequest, NotFound
 from daemon.core.market import SYMBOL_PATTERN, VENUE_PATTERN, Instrument
+from daemon.core.ports import InstrumentFacts
+from daemon.store import documents
 
 if TYPE_CHECKING:
     from daemon.store.env import Environment, Transaction
 
 _COUNT: Final = b"instruments"
+_FACTS: Final = "instrument"
 _SEPARATORS: Final = str.maketrans("", "", "/-_.")
 
 
@@ -89,3 +92,14 @@ def register(transaction: Transaction, instrument: Instrument) -> int:
     transaction.put("meta", _COUNT, new.to_bytes(4, "big"))
     transaction.put("instruments", instrument.key.encode(), new.to_bytes(4, "big"))
     return new
+
+
+def put_facts(transaction: Transaction, instrument: Instrument, facts: InstrumentFacts) -> None:
+    """Keep what a venue says of an instrument: its steps of price and size, its least size and notional."""
+    documents.put(transaction, _FACTS, instrument.key, facts)
+
+
+def facts(env: Environment, instrument: Instrument) -> InstrumentFacts | None:
+    """Return what a venue said last of an instrument, None where it was not asked."""
+    with env.read() as transaction:
+        return documents.get(transaction, _FACTS, instrument.key, InstrumentFacts)

@@ -47,8 +47,8 @@ def data(serve, cli, tmp_path_factory):
     pq.write_table(pa.table({"timestamp": times, **prices}), folder / "bars.parquet")
     started = serve(folder / "store")
     for command in (
-        ("trades", folder / "trades.parquet", "--source", "parquet", "--symbol", "BTC-USDT", "--venue", "binance"),
-        ("bars", folder / "bars.parquet", "--timeframe", "1Min", "--symbol", "SOL/USDT", "--venue", "binance"),
+        ("trades", folder / "trades.parquet", "--source", "parquet", "--symbol", "BTC-USDT", "--venue", "kraken"),
+        ("bars", folder / "bars.parquet", "--timeframe", "1Min", "--symbol", "SOL/USDT", "--venue", "kraken"),
     ):
         done = cli("import", *command, "--data-dir", started.folder)
         assert done.returncode == 0, done.stderr
@@ -96,7 +96,7 @@ def test_symbols_tell_ranges_rows_bytes_and_gaps(data):
     assert answer.body["next_cursor"] is None
     assert trades.pop("bytes") > 1_000_000
     assert trades == {
-        "symbol": "binance:BTC-USDT",
+        "symbol": "kraken:BTC-USDT",
         "stream": "trades",
         "timeframe": None,
         "rows": TRADES,
@@ -104,14 +104,14 @@ def test_symbols_tell_ranges_rows_bytes_and_gaps(data):
         "last": (START_NS + (TRADES - 1) * 250_000_001) // 10**6,
         "gaps": 1,
     }
-    assert (bars["symbol"], bars["stream"], bars["timeframe"]) == ("binance:SOL/USDT", "bars", "1Min")
+    assert (bars["symbol"], bars["stream"], bars["timeframe"]) == ("kraken:SOL/USDT", "bars", "1Min")
     assert (bars["rows"], bars["gaps"]) == (BARS, 0)
 
 
 def test_gaps_tell_what_is_missing_and_where(data):
     everything = data.request("GET", f"{DATA}/gaps").body
     (gap,) = everything["results"]
-    assert (gap["symbol"], gap["stream"], gap["missing"], gap["reason"]) == ("binance:BTC-USDT", "trades", 5, "ids")
+    assert (gap["symbol"], gap["stream"], gap["missing"], gap["reason"]) == ("kraken:BTC-USDT", "trades", 5, "ids")
     assert (gap["after_id"], gap["before_id"], gap["repaired"]) == (700_000, 700_006, None)
     assert gap["start"] < gap["stop"]
     assert data.request("GET", f"{DATA}/gaps/BTCUSDT?repaired=1").body == everything
@@ -123,11 +123,11 @@ def test_gaps_tell_what_is_missing_and_where(data):
 
 
 @pytest.mark.parametrize(
-    "symbol", ["SOL%2FUSDT", "sol%2fusdt", "SOLUSDT", "SOL-USDT", "binance:SOL%2FUSDT", "binance%3Asolusdt", "SOL_USDT"]
+    "symbol", ["SOL%2FUSDT", "sol%2fusdt", "SOLUSDT", "SOL-USDT", "kraken:SOL%2FUSDT", "kraken%3Asolusdt", "SOL_USDT"]
 )
 def test_a_symbol_is_found_however_its_parts_are_joined(data, symbol):
     body = page(data, symbol, timeframe="1Min", limit=1)
-    assert (body["symbol"], body["stream"], body["timeframe"]) == ("binance:SOL/USDT", "bars", "1Min")
+    assert (body["symbol"], body["stream"], body["timeframe"]) == ("kraken:SOL/USDT", "bars", "1Min")
     assert list(body) == ["symbol", "stream", "timeframe", "rows", "next_cursor"]
     assert [list(row) for row in body["rows"]] == [BAR_FIELDS]
     assert body["rows"][0]["timestamp"] == START_NS // 10**6

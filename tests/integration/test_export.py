@@ -22,7 +22,7 @@ from daemon.store.bulk import BulkWriter
 from daemon.store.env import Environment, StoreConfig
 
 START_NS = 19_000 * NS_PER_DAY
-BTC = Instrument("binance", "BTC-USDT")
+BTC = Instrument("kraken", "BTC-USDT")
 ROWS = 70_000
 
 
@@ -77,7 +77,7 @@ def folder(tmp_path_factory, bars_files):
         ticks(Stream.DEPTH, price_decimals=8, size_decimals=3, **times, **levels),
     )
     later = trades(100, 1_000, local_ns=START_NS + NS_PER_DAY + np.arange(100))
-    write(folder, Instrument("binance", "MIXED"), trades(1_000), later._replace(size_decimals=7))
+    write(folder, Instrument("kraken", "MIXED"), trades(1_000), later._replace(size_decimals=7))
     path = bars_files["SYNA", "15Min"]
     done = atlasd("import", "bars", path, "--symbol", "SYNA", "--timeframe", "15Min", "--data-dir", folder)
     assert done.exit_code == 0, done.output

@@ -205,6 +205,19 @@ def test_what_cannot_be_recorded_is_wrong_use(atlasd_inside, tmp_path, arguments
     assert done.stderr.endswith(f" [{code}]\n")
 
 
+def test_a_symbol_that_the_venue_does_not_have_is_refused_at_once(alive, cli):
+    done = cli("record", "binance", "NOSUCH", "--seconds", "20", *alive().places)
+    assert done.returncode == 1
+    assert "[SYMBOL_UNKNOWN]" in done.stderr
+
+
+def test_what_the_venue_says_of_an_instrument_is_kept(alive, cli):
+    places = alive().places
+    assert cli("record", "binance", "BTCUSDT", "--seconds", "1", *places).returncode == 0
+    (told,) = json.loads(cli("data", "instrument", "BTCUSDT", "--format", "json", *places).stdout)
+    assert (told["symbol"], told["status"]) == ("BTCUSDT", "TRADING")
+
+
 def test_coinbase_is_recorded_under_its_own_names(tmp_path, cli):
     start_ns = (date(2024, 8, 7) - date(1970, 1, 1)).days * NS_PER_DAY
     venue = coinbase.Coinbase((number, start_ns + number * NS_PER_SECOND) for number in range(1, 50))

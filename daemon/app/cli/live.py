@@ -42,6 +42,7 @@ def record(
 
     async def run() -> list[RecordStatus]:
         made = recording.recorders(store, feed, settings.venues, settings.record)
+        await recording.learn(store, feed, settings.venues)
         typer.echo(f"recording {streams} of {', '.join(symbols)} from {venue}; Ctrl-C stops", err=True)
         await recording.record(made, seconds)
         return [recorder.status for recorder in made]
@@ -74,6 +75,7 @@ def fetch(
     stream: Annotated[str, typer.Option(help="trades, agg_trades or bars.")] = "trades",
     timeframe: Annotated[str | None, typer.Option(help="Of bars.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave downloaded archives in downloads/.")] = False,  # noqa: FBT002
+    recheck: Annotated[bool, typer.Option("--recheck", help="Fetch stored archives that were published anew.")] = False,  # noqa: FBT002
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
@@ -89,7 +91,7 @@ def fetch(
     first, stop = days_between(start, end)
     with wiring.writer(settings, folder, "fetch") as writer, progress_bar((stop - first).days) as progress:
         fetcher = Fetcher(writer, folder, settings.venues, progress)
-        wanted = Fetch(venue, symbol, chosen, length, first, stop, keep)
+        wanted = Fetch(venue, symbol, chosen, length, first, stop, keep, recheck)
         outcomes = [told(outcome, files=2) for outcome in fetcher.run(wanted)]
     sum_up(outcomes)
     if not all(outcome.succeeded for outcome in outcomes):

@@ -20,6 +20,7 @@ def register(stored: typer.Typer) -> None:
     """Add this module's commands."""
     for name, command in (
         ("symbols", symbols),
+        ("instrument", instrument),
         ("gaps", gaps),
         ("verify", verify),
         ("compact", compact),
@@ -74,6 +75,26 @@ def symbols(form: Listing = Format.TABLE, data_dir: DataDir = None, config: Conf
     for name in ("first", "last"):
         columns[name] = [iso(time_ns) for time_ns in columns[name]]
     emit(columns, form)
+
+
+def instrument(
+    symbol: Annotated[str, typer.Argument(help="Of this symbol.")],
+    form: Listing = Format.TABLE,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show what the venue said of an instrument when it was recorded: steps of price and size, least notional."""
+    import msgspec
+
+    from daemon.app import wiring
+    from daemon.app.cli.output import emit
+    from daemon.app.config import load
+    from daemon.store.instruments import facts
+
+    settings = load(config)
+    with wiring.reader(settings, settings.data_dir(data_dir)) as store:
+        told = facts(store.env, store.bars.resolve(symbol))
+    emit({name: [value] for name, value in msgspec.structs.asdict(told).items()} if told else {"symbol": []}, form)
 
 
 def gaps(
