@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -40,50 +40,32 @@ Venue = Annotated[str | None, typer.Option(help="Part of the instrument's key; b
 Replace = Annotated[bool, typer.Option("--replace", help="Overwrite stored rows that differ.")]
 
 
+_STREAMS: Final = {
+    "trades": "Store trades: of archives, captures, CSV or Parquet. Files that were imported before are skipped.",
+    "quotes": "Store quotes: best bid and ask, of captures, CSV or Parquet.",
+    "depth": "Store the book: snapshots and changes of its levels, of captures, CSV or Parquet.",
+}
+
+
 def register(importing: typer.Typer) -> None:
-    """Add this module's commands."""
-    importing.command("trades")(import_trades)
-    importing.command("quotes")(import_quotes)
-    importing.command("depth")(import_depth)
+    """Add this module's commands: one a stream, all with the same options."""
+    for stream, words in _STREAMS.items():
+        importing.command(stream, help=words)(_command(stream))
 
 
-def import_trades(
-    files: Files,
-    source: Source = None,
-    symbol: Symbol = None,
-    venue: Venue = None,
-    replace: Replace = False,  # noqa: FBT002 - typer's flags
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-) -> None:
-    """Store trades: of archives, captures, CSV or Parquet. Files that were imported before are skipped."""
-    _import("trades", files, source, symbol, venue, replace, data_dir, config)
+def _command(stream: str) -> Callable[..., None]:
+    def command(
+        files: Files,
+        source: Source = None,
+        symbol: Symbol = None,
+        venue: Venue = None,
+        replace: Replace = False,  # noqa: FBT002 - typer's flags
+        data_dir: DataDir = None,
+        config: ConfigFile = None,
+    ) -> None:
+        _import(stream, files, source, symbol, venue, replace, data_dir, config)
 
-
-def import_quotes(
-    files: Files,
-    source: Source = None,
-    symbol: Symbol = None,
-    venue: Venue = None,
-    replace: Replace = False,  # noqa: FBT002
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-) -> None:
-    """Store quotes: best bid and ask, of captures, CSV or Parquet."""
-    _import("quotes", files, source, symbol, venue, replace, data_dir, config)
-
-
-def import_depth(
-    files: Files,
-    source: Source = None,
-    symbol: Symbol = None,
-    venue: Venue = None,
-    replace: Replace = False,  # noqa: FBT002
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-) -> None:
-    """Store the book: snapshots and changes of its levels, of captures, CSV or Parquet."""
-    _import("depth", files, source, symbol, venue, replace, data_dir, config)
+    return command
 
 
 def _import(
