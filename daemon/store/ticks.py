@@ -74,7 +74,14 @@ class TickStore:
 
     def streams(self, instrument: Instrument) -> dict[Stream, TickSeries]:
         """Return what is stored of one instrument."""
-        return {each.stream: each for each in self.series() if each.instrument == instrument}
+        with self.env.read() as transaction:
+            keyed = {stream: prefix_of(transaction, instrument, stream) for stream in TICK_STREAMS}
+            found = {}
+            for stream, key in keyed.items():
+                value = None if key is None else transaction.get("series", key)
+                if key is not None and value is not None:
+                    found[stream] = _series(transaction, instrument, key, stream, value)
+        return found
 
     def scan(
         self,
