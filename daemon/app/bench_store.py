@@ -111,7 +111,7 @@ def _simulated_depth(rng: np.random.Generator) -> Ticks:
     time_ns = (_SIMULATED_START_MS + event * 20) * 1_000_000
     side = np.where(_chance(rng, 0.5), 1, -1)
     level = np.rint(np.abs(rng.standard_cauchy(n)) * 30).astype(np.int64) % 40_000
-    return ticks(
+    rows = ticks(
         Stream.DEPTH,
         price_decimals=1,
         size_decimals=3,
@@ -122,6 +122,8 @@ def _simulated_depth(rng: np.random.Generator) -> Ticks:
         price=618_003 - side * level,
         size=np.where(_chance(rng, 0.3), 0, np.rint(rng.lognormal(4.0, 2.0, n))),
     )
+    # An event changes a level once.
+    return rows.take(np.sort(np.unique(np.stack([event, side * (level + 1)]), axis=1, return_index=True)[1]))
 
 
 def _chance(rng: np.random.Generator, probability: float) -> NDArray[np.bool_]:
