@@ -56,6 +56,18 @@ def open_tick_file(source: str, path: Path, stream: Stream, symbol: str | None =
     return open_ticks(path, stream)
 
 
+def market_of_capture(path: Path, symbol: str) -> str | None:
+    """Say of which market a recording is, where that is not the market of one of our symbols; None where it may be."""
+    from adapters.binance.capture import is_of_futures
+    from adapters.binance.config import Market
+    from adapters.binance.symbols import venue_symbol
+
+    found = is_of_futures(path)
+    if found is None or found == (venue_symbol(symbol)[0] is not Market.SPOT):
+        return None
+    return "futures" if found else "spot"
+
+
 def open_archive(path: Path) -> ArchiveFile:
     """Open an archive file of Binance: trades, aggTrades or klines."""
     from adapters.binance.archive import open_archive as open_file

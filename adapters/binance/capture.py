@@ -38,6 +38,7 @@ LINES_AT_ONCE: Final = 4_096
 PIECE_BYTES: Final = 1 << 20
 MAX_LINE_BYTES: Final = 16 << 20  # a snapshot of 5,000 levels a side has a third of a megabyte
 
+_SNIFFED_BYTES: Final = 1 << 18
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _NAMES: Final = {
@@ -66,6 +67,23 @@ def open_capture(path: Path, stream: Stream, symbol: str | None = None) -> Captu
     except OSError as error:
         raise cannot_open(file, error) from None
     return CaptureFile(path, file, sha256, stream, symbol)
+
+
+def is_of_futures(path: Path) -> bool | None:
+    """Tell by its first messages whether a recording is of futures or of spot; None where they do not show it.
+
+    Changes of futures' books name the event before (`pu`), their trades how they came about (`X`); spot's do neither.
+    """
+    with path.open("rb") as opened:
+        head = opened.read(_SNIFFED_BYTES)
+    if head.startswith(_GZIP):
+        try:
+            head = zlib.decompressobj(_GZIP_WINDOW).decompress(head, 8 * _SNIFFED_BYTES)
+        except zlib.error:
+            return None  # reading it says what is wrong
+    if b'"pu":' in head or b'"X":"' in head:
+        return True
+    return False if b'"e":"depthUpdate"' in head or b'"e":"trade"' in head else None
 
 
 class CaptureFile:

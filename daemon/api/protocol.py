@@ -229,5 +229,10 @@ def iso(time_ns: TsNs) -> str:
     return datetime.fromtimestamp(time_ns // NS_PER_SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def iso_ms(time_ns: TsNs) -> str:
+    """Write a time as ISO 8601 in UTC, to the millisecond, rounded down."""
+    return f"{iso(time_ns)[:-1]}.{time_ns // NS_PER_MS % 1_000:03d}Z"
+
+
 def _rounded(seconds: float) -> float:
     return round(seconds, 3)

@@ -9,7 +9,18 @@ import msgspec
 
 from daemon.api import protocol
 from daemon.app.lock import read_owner
-from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, NotFound, SourceUnavailable
+from daemon.core.errors import (
+    DATA_CODES,
+    AtlasError,
+    Code,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    SourceDataInvalid,
+    SourceUnavailable,
+    StoreCorrupt,
+    StoreFull,
+)
 from daemon.ingest import uploads
 from daemon.ingest.bars import UNKNOWN_ORIGIN, ImportReport, Origin
 from daemon.ingest.ticks import TickReport, TickUpload
@@ -26,7 +37,19 @@ T = TypeVar("T")
 
 READY_FILE: Final = "ready.json"
 _TIMEOUT_S: Final = 60.0
+_BY_CODE: Final[dict[Code, type[AtlasError]]] = {Code.STORE_FULL: StoreFull, Code.STORE_CORRUPT: StoreCorrupt}
 _REMEDIES: Final[dict[int, type[AtlasError]]] = {400: InvalidRequest, 404: NotFound, 409: Conflict}
+
+
+def _failure(status: int, failure: protocol.ErrorBody) -> AtlasError:
+    """Raise again what the daemon raised, by its remedy; a code of a later release is INTERNAL here."""
+    known = {str(code): code for code in Code}
+    code = known.get(failure.code, Code.INTERNAL)
+    if code in DATA_CODES:
+        remedy: type[AtlasError] = SourceDataInvalid
+    else:
+        remedy = _BY_CODE.get(code) or _REMEDIES.get(status, SourceUnavailable)
+    return remedy(code, failure.message, failure.details)
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -119,7 +142,7 @@ class DaemonClient:
             connection.request(method, path, content, {"Content-Type": "application/json"})
             response = connection.getresponse()
             answer = response.read()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise SourceUnavailable(
                 Code.DAEMON_UNREACHABLE,
                 f"the daemon (process {self._ready.pid}) does not answer at {self._ready.url}: {error}",
@@ -127,7 +150,5 @@ class DaemonClient:
         finally:
             connection.close()
         if response.status >= http.client.BAD_REQUEST:
-            failure = msgspec.json.decode(answer, type=protocol.ErrorAnswer).error
-            remedy = _REMEDIES.get(response.status, SourceUnavailable)
-            raise remedy(Code(failure.code), failure.message, failure.details)
+            raise _failure(response.status, msgspec.json.decode(answer, type=protocol.ErrorAnswer).error)
         return msgspec.json.decode(answer or b"null", type=kind)

@@ -24,6 +24,7 @@ from daemon.ingest.spools import Spool
 from daemon.ingest.ticks import TickUpload, upload_of
 from daemon.research.plans import date_range, parse_timeframe
 from daemon.store import instruments, keys, ledger
+from daemon.store.instruments import parse_instrument
 from daemon.store.tick_chunks import KEY_STREAMS
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Fetcher:
         if wanted.venue not in registry.VENUES:
             known = ", ".join(registry.VENUES)
             raise InvalidRequest(Code.INVALID_REQUEST, f"venue `{wanted.venue}` is not one of {known}")
-        instrument = Instrument(wanted.venue, registry.our_symbol(wanted.venue, wanted.symbol))
+        asked = parse_instrument(wanted.symbol, wanted.venue)
+        instrument = Instrument(wanted.venue, registry.our_symbol(wanted.venue, asked.symbol))
         stop = min(wanted.stop, _today() + timedelta(days=1))
         days = [wanted.start + timedelta(days=number) for number in range((stop - wanted.start).days)]
         if wanted.venue == registry.BINANCE:
@@ -127,7 +129,7 @@ class Fetcher:
         with ThreadPoolExecutor(at_once, "download") as downloading:
             try:
                 for file in files:
-                    coming.append(downloading.submit(asyncio.run, self._download(file, venue)))
+                    coming.append(downloading.submit(self._downloaded, file, venue))
                     if len(coming) > at_once:
                         yield from coming.popleft().result()
                 while coming:
@@ -148,6 +150,9 @@ class Fetcher:
                 yield from days
             else:
                 yield file
+
+    def _downloaded(self, file: ArchiveFile, venue: str) -> list[Downloaded]:
+        return asyncio.run(self._download(file, venue))
 
     async def _download(self, file: ArchiveFile, venue: str) -> list[Downloaded]:
         from adapters.binance.download import archive_rest, download

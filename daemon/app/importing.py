@@ -6,6 +6,7 @@ What is wrong with one file does not stop the others: it is kept out, said, and 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,12 +19,13 @@ from daemon.core.ticks import Stream
 from daemon.ingest import ticks as ingest
 from daemon.ingest.bars import Origin
 from daemon.ingest.ticks import TickReport, TickUpload
+from daemon.ingest.uploads import upload_path
 from daemon.research.plans import parse_timeframe
 from daemon.store.instruments import parse_instrument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from concurrent.futures import Future
 
     from adapters.binance.archive import ArchiveFile
     from daemon.app.wiring import Writer
@@ -66,14 +68,20 @@ def files_of(arguments: Sequence[Path]) -> list[Path]:
     for argument in arguments:
         if argument.is_dir():
             inside = sorted(path for path in argument.rglob("*") if path.name.lower().endswith(_SUFFIXES))
-        elif _MAGIC & set(argument.name) and not argument.exists():
-            inside = sorted(argument.parent.glob(argument.name))
+        elif _MAGIC & set(str(argument)) and not argument.exists():
+            inside = sorted(_matching(argument))
         else:
             inside = [argument]
         if not inside:
             raise NotFound(Code.SOURCE_NOT_FOUND, f"{argument}: no files to import there", {"file": str(argument)})
         found += inside
     return list(dict.fromkeys(found))
+
+
+def _matching(pattern: Path) -> Iterator[Path]:
+    """Find what a pattern means, in whichever of its parts the wildcards are."""
+    plain = next(place for place, part in enumerate(pattern.parts) if _MAGIC & set(part))
+    return Path(*pattern.parts[:plain]).glob(str(Path(*pattern.parts[plain:])))
 
 
 def import_files(
@@ -91,17 +99,20 @@ def import_files(
         except InvalidRequest as error:
             if len(paths) == 1:
                 raise
-            return _Refused(
-                KeptOut(path.name, error), None
-            )  # a file of another kind among many does not stop the others
+            # A file of another kind among many does not stop the others.
+            return _Refused(KeptOut(path.name, error), None)
 
     with ThreadPoolExecutor(1, "read") as reading:
-        waiting = None
-        for path in [*paths, None]:
-            following = None if path is None else reading.submit(read, path)
-            if waiting is not None:
-                yield _stored(writer, waiting.result())
-            waiting = following
+        waiting = following = None
+        try:
+            for path in [*paths, None]:
+                following = None if path is None else reading.submit(read, path)
+                if waiting is not None:
+                    yield _stored(writer, waiting.result())
+                waiting = following
+        finally:
+            if following is not None:
+                _forget(writer, following)
 
 
 class _Refused(NamedTuple):
@@ -141,7 +152,9 @@ def import_bar_files(writer: Writer, paths: Sequence[Path], wanted: BarsWanted) 
 
     for path in paths:
         if wanted.is_archive(path):
-            yield from import_klines(writer, [path], wanted.symbol, wanted.venue, replace=wanted.replace)
+            is_alone = len(paths) == 1
+            choice = wanted.symbol, wanted.venue
+            yield from import_klines(writer, [path], *choice, replace=wanted.replace, is_alone=is_alone)
             continue
         instrument = _named(wanted.symbol or "", wanted.venue or "local")
         timeframe = parse_timeframe(wanted.timeframe or "")
@@ -152,9 +165,18 @@ def import_bar_files(writer: Writer, paths: Sequence[Path], wanted: BarsWanted) 
 
 
 def import_klines(
-    writer: Writer, paths: Sequence[Path], symbol: str | None, venue: str | None, *, replace: bool = False
+    writer: Writer,
+    paths: Sequence[Path],
+    symbol: str | None,
+    venue: str | None,
+    *,
+    replace: bool = False,
+    is_alone: bool = True,
 ) -> Iterator[ImportReport | KeptOut]:
-    """Import archive files of bars one after another; the bars of a file are in, or none of them."""
+    """Import archive files of bars one after another; the bars of a file are in, or none of them.
+
+    is_alone: whether what is wrong with how one was asked for is the whole command's error.
+    """
     for path in paths:
         try:
             file = registry.open_archive(path)
@@ -168,6 +190,10 @@ def import_klines(
             origin = Origin(file.sha256, file.verification, file.holes)
             yield writer.import_bars(table, instrument, file.timeframe, file.name, replace=replace, origin=origin)
         except (SourceDataInvalid, NotFound, Conflict) as error:
+            yield KeptOut(path.name, error)
+        except InvalidRequest as error:
+            if is_alone:
+                raise
             yield KeptOut(path.name, error)
 
 
@@ -198,6 +224,15 @@ def _read(
         return _Refused(KeptOut(path.name, error), _hole_of(instrument, stream, file))
 
 
+def _forget(writer: Writer, following: Future[TickUpload | Unchanged | _Refused]) -> None:
+    """Remove what was read ahead, where the import ends before it is stored."""
+    if following.cancel() or following.exception() is not None:
+        return
+    read = following.result()
+    if isinstance(read, TickUpload):
+        upload_path(writer.spool_folder, read.upload).unlink(missing_ok=True)
+
+
 def _stored(writer: Writer, read: TickUpload | Unchanged | _Refused) -> Outcome:
     if isinstance(read, Unchanged):
         return read
@@ -207,7 +242,7 @@ def _stored(writer: Writer, read: TickUpload | Unchanged | _Refused) -> Outcome:
         return read.kept_out
     try:
         return writer.import_ticks(read)
-    except Conflict as error:
+    except (Conflict, SourceDataInvalid) as error:
         return KeptOut(read.source, error)
 
 
@@ -247,9 +282,20 @@ def _instrument(file: TickFile | ArchiveFile, wanted: Wanted, path: Path) -> Ins
     told = _told(file) if source == registry.BINANCE_ARCHIVE else None
     if wanted.symbol is None:
         if told is None:
-            raise InvalidRequest(Code.INVALID_SYMBOL, f"{path.name} does not say what it is of: give --symbol")
+            name = getattr(file, "symbol", None)
+            choice = f"--symbol {name}, or --symbol {name}-PERP for futures" if name else "--symbol"
+            why = (
+                f"{path.name} does not say whether it is of spot or futures" if name else f"{path.name} names no symbol"
+            )
+            raise InvalidRequest(Code.INVALID_SYMBOL, f"{why}: give {choice}", {"file": path.name})
         return parse_instrument(told, venue)
     instrument = _named(wanted.symbol, venue)
+    if source == registry.BINANCE_STREAM and instrument.venue == registry.BINANCE:
+        market = registry.market_of_capture(path, instrument.symbol)
+        if market is not None:
+            why = f"{path.name} is of {market}, {instrument.symbol} is not"
+            hint = "-PERP is for perpetual futures; --venue names a venue of your own"
+            raise InvalidRequest(Code.INVALID_SYMBOL, f"{why}: {hint}", {"file": path.name})
     if told is not None and instrument.venue == registry.BINANCE and instrument.symbol != told:
         raise InvalidRequest(
             Code.INVALID_SYMBOL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from daemon.api.protocol import iso
+from daemon.api.protocol import iso_ms
 from daemon.core.errors import Code, InvalidRequest
 from daemon.core.ticks import TICK_STREAMS, Stream
 from daemon.research.holes import holes
@@ -34,13 +34,13 @@ def holes_table(store: Store, symbol: str | None, *, repaired: bool) -> dict[str
             each.instrument.key,
             str(each.stream),
             each.timeframe and str(each.timeframe),
-            iso(each.hole.start_ns),
-            iso(each.hole.stop_ns),
+            iso_ms(each.hole.start_ns),
+            iso_ms(each.hole.stop_ns),
             each.hole.missing or None,
             None if each.hole.after_id < 0 else each.hole.after_id,
             None if each.hole.before_id < 0 else each.hole.before_id,
             str(each.hole.reason),
-            iso(each.repaired_at_ns) if each.repaired_at_ns else None,
+            iso_ms(each.repaired_at_ns) if each.repaired_at_ns else None,
         )
         for each in holes(store.env, chosen, repaired=repaired)
     ]

@@ -33,7 +33,7 @@ from daemon.ingest.recording import Recorder
 from daemon.store.instruments import put_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from adapters.registry import VenueSettings
     from daemon.app.stores import Store
@@ -181,21 +181,26 @@ def _say_end(name: str, recorder: Recorder, task: asyncio.Task[None]) -> None:
         _log.error("feed %s has ended", name, exc_info=error)
 
 
-async def record(made: Sequence[Recorder], seconds: float | None) -> None:
-    """Run recorders for so long, until SIGINT or SIGTERM, or until one fails; what has arrived is committed."""
+async def record(made: Sequence[Recorder], seconds: float | None, learning: Coroutine[None, None, None]) -> None:
+    """Run recorders for so long, until SIGINT or SIGTERM, or until one fails; what has arrived is committed.
+
+    learning: asks the venue about the symbols meanwhile; its error ends the recording.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # Windows: Ctrl-C ends asyncio.run instead
             loop.add_signal_handler(number, stopped.set)
+    asking = asyncio.create_task(learning)
+    asking.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else stopped.set())
     waiting = asyncio.create_task(stopped.wait())
     tasks = [asyncio.create_task(recorder.run()) for recorder in made]
     try:
         await asyncio.wait([waiting, *tasks], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (waiting, *tasks):
+        for task in (waiting, asking, *tasks):
             task.cancel()
-        outcomes = await asyncio.gather(waiting, *tasks, return_exceptions=True)
+        outcomes = await asyncio.gather(waiting, asking, *tasks, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome

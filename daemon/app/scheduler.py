@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from adapters import registry
-from daemon.core.errors import AtlasError, Code, ConfigError, StoreCorrupt, StoreFull
+from daemon.core.errors import AtlasError, Code, ConfigError, SourceDataInvalid, StoreCorrupt, StoreFull
 from daemon.ingest.recording import fill_holes
 from daemon.store.ledger import CONTIGUOUS
 from daemon.store.upkeep import compact, retain
@@ -62,7 +62,11 @@ class Upkeep:
         for series in self._store.ticks.series():
             if self._stopped.is_set():
                 return
-            done = compact(self._store.ticks, series.instrument, series.stream)
+            try:
+                done = compact(self._store.ticks, series.instrument, series.stream)
+            except SourceDataInvalid as error:  # of this series; the others are compacted
+                _log.error("%s %s: not compacted: %s", series.instrument.key, series.stream, error.message)
+                continue
             if done.chunks_before != done.chunks_after:
                 _log.info("%s %s: compacted to %d chunks", series.instrument.key, series.stream, done.chunks_after)
 
@@ -128,6 +132,7 @@ class Scheduler:
         from apscheduler.executors.pool import ThreadPoolExecutor
         from apscheduler.schedulers.background import BackgroundScheduler
 
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)  # what it runs says so itself
         self._scheduler = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(1)})
         for name, (trigger, action) in self._jobs.items():
             self._scheduler.add_job(

@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 LOG_FOLDER: Final = "logs"
 _SHARED_WRITE: Final = 0o022
+_SPARED_S: Final = 60.0
 
 ExecutorKind = Literal["processes", "threads"]
 
@@ -213,7 +214,15 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
         with Environment(folder, config.store) as env:
             store = open_store(env)
             executor = _executor(config, folder, store, book, config.workers.executor, None)
-            runs = Runs(env, store.bars, book, config.probe.risk_profiles, executor)
+            runs = Runs(
+                env,
+                store.bars,
+                book,
+                config.probe.risk_profiles,
+                executor,
+                # Command lines may be reading files into uploads while the daemon starts anew.
+                spares_uploads_s=_SPARED_S,
+            )
             recordings = Recordings(store, config.feeds, config.venues, config.record)
             upkeep = Upkeep(store, config.retention, config.record, config.venues)
             scheduler = Scheduler(upkeep, config.schedule)

@@ -7,7 +7,7 @@ wrong, where, and what to do. `api` maps classes to HTTP statuses in one table; 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +73,20 @@ class Code(StrEnum):
     INTERRUPTED = "INTERRUPTED"
     CANCELLED = "CANCELLED"
     INTERNAL = "INTERNAL"
+
+
+# Codes of data that is kept out: the same remedy wherever they come from.
+DATA_CODES: Final = frozenset(
+    {
+        Code.SOURCE_UNREADABLE,
+        Code.SOURCE_EMPTY,
+        Code.SOURCE_COLUMN_MISSING,
+        Code.SOURCE_VALUE_INVALID,
+        Code.BARS_INVALID,
+        Code.TICKS_INVALID,
+        Code.CHECKSUM_DIFFERS,
+    }
+)
 
 
 class AtlasError(Exception):

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from daemon.core import ticks as core_ticks
-from daemon.core.errors import AtlasError, SourceUnavailable, StoreCorrupt, StoreFull
+from daemon.core.errors import AtlasError, SourceDataInvalid, SourceUnavailable, StoreCorrupt, StoreFull
 from daemon.core.market import Instrument, Timeframe
 from daemon.core.ports import (
     FeedBars,
@@ -31,6 +31,7 @@ from daemon.core.ports import (
 )
 from daemon.core.ticks import Stream, Ticks
 from daemon.store import instruments, keys, ledger
+from daemon.store.bars import series_at
 from daemon.store.ledger import CONTIGUOUS
 from daemon.store.tick_chunks import KEY_STREAMS
 from daemon.store.tick_series import prefix_of
@@ -219,13 +220,19 @@ class Recorder:
         holes: set[tuple[str, Stream, int]] = set()
         for (symbol, stream), runs in pending.ticks.items():
             instrument = self._instrument(symbol)
-            added[symbol, stream] = sum(self._append(transaction, instrument, run) for run in runs)
+            try:
+                added[symbol, stream] = sum(self._append(transaction, instrument, run) for run in runs)
+            except SourceDataInvalid as error:  # of this series; the others' rows are kept
+                self.status.odd += 1
+                self.status.last_error = error.message
+                _log.error("%s %s: rows cannot be stored: %s", instrument.key, stream, error.message)
+                continue
             if stream in CONTIGUOUS:
                 found = open_holes(transaction, instrument, stream, self._config.backfill_rows)
                 holes |= {(symbol, stream, hole.after_id) for hole in found}
         for symbol, timeframe, bars in pending.bars:
-            self._bars.merge(transaction, self._instrument(symbol), timeframe, bars, replace=True)
-            added[symbol, Stream.BARS] = added.get((symbol, Stream.BARS), 0) + bars.size
+            merged = self._merge(transaction, self._instrument(symbol), timeframe, bars)
+            added[symbol, Stream.BARS] = added.get((symbol, Stream.BARS), 0) + merged
         for symbol, stream, hole in pending.holes:
             if stream in CONTIGUOUS:
                 continue  # found from the ids themselves, and closed by them
@@ -238,6 +245,18 @@ class Recorder:
         if run.is_after_loss and run.parts[0].stream not in CONTIGUOUS:
             self._note_loss(transaction, instrument, run.parts)
         return sum(self._ticks.append(transaction, instrument, rows, reason) for rows in _joined(run.parts))
+
+    def _merge(self, transaction: Transaction, instrument: Instrument, timeframe: Timeframe, bars: Bars) -> int:
+        """Store complete bars; those between the last stored one and these were missed. Returns how many were new."""
+        key = self._bars.series_key(transaction, instrument, timeframe)
+        value = transaction.get("series", key)
+        if value is not None:
+            last_ns, first_ns = series_at(transaction, instrument, key).last_ns, int(bars.start_ns[0])
+            missing = (first_ns - last_ns) // timeframe.ns - 1
+            if missing > 0:
+                hole = Hole(last_ns, first_ns, HoleReason.MISSING_BARS, missing=missing)
+                ledger.put_hole(transaction, key, hole, self._ticks.now_ns())
+        return self._bars.merge(transaction, instrument, timeframe, bars, replace=True).added
 
     def _note_loss(self, transaction: Transaction, instrument: Instrument, parts: list[Ticks]) -> None:
         """Record that a stream without numbered rows was not heard for a while."""

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
-from daemon.core.errors import Code, StoreCorrupt
+from daemon.core.errors import Code, InvalidRequest, StoreCorrupt
 from daemon.core.ticks import Stream, Ticks
 from daemon.ingest.uploads import upload_path
 from daemon.store import codec
 from daemon.store.env import room_for
+from daemon.store.tick_chunks import KEY_STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
-_HEAD: Final = struct.Struct("<Ibb")
+_HEAD: Final = struct.Struct("<IBbb")
 _FLOATS: Final = -1
 
 
@@ -60,20 +61,22 @@ class Spool:
         value = codec.encode_rows([np.ascontiguousarray(column) for column in rows.columns])
         decimals = (_FLOATS if each is None else each for each in (rows.price_decimals, rows.size_decimals))
         with room_for(self._path):
-            self._file.write(_HEAD.pack(len(value), *decimals) + value)
+            self._file.write(_HEAD.pack(len(value), KEY_STREAMS[rows.stream], *decimals) + value)
         first, last = int(rows.time_ns.min()), int(rows.time_ns.max())
         self.first_ns = min(first, self.first_ns) if self.rows else first
         self.last_ns = max(last, self.last_ns) if self.rows else last
         self.rows += rows.size
 
 
-def blocks(path: Path, stream: Stream) -> Iterator[Ticks]:
-    """Read a spool's rows as they were written; StoreCorrupt where it is cut short."""
+def blocks(path: Path, stream: Stream) -> Generator[Ticks]:
+    """Read a spool's rows as written; StoreCorrupt where it is cut short, InvalidRequest of another stream."""
     with path.open("rb") as file:
         while head := file.read(_HEAD.size):
             if len(head) < _HEAD.size:
                 raise StoreCorrupt(Code.STORE_CORRUPT, f"{path} is cut short")
-            size, price, decimals = _HEAD.unpack(head)
+            size, kind, price, decimals = _HEAD.unpack(head)
+            if kind != KEY_STREAMS[stream]:
+                raise InvalidRequest(Code.INVALID_REQUEST, f"the upload does not hold {stream}", {"field": "stream"})
             columns = codec.decode(file.read(size))
             yield Ticks(
                 stream,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from daemon.core.errors import Conflict
+from daemon.core.errors import Code, Conflict, InvalidRequest
 from daemon.core.market import Instrument, TsNs
 from daemon.core.ports import Hole, HoleReason, Verification
-from daemon.core.ticks import NO_ID, Stream
+from daemon.core.ticks import NO_ID, TICK_STREAMS, Stream
 from daemon.ingest import spools
 from daemon.ingest.spools import Spool
 from daemon.ingest.uploads import found
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from daemon.store.env import Transaction
     from daemon.store.ticks import TickStore
 
+_LARGEST: Final = 1 << 63
 # Holes that a file for their stretch closes.
 _CLOSED_BY_FILES: Final = (HoleReason.MISSING_FILE, HoleReason.QUARANTINED)
 
@@ -131,6 +133,7 @@ def store_upload(store: TickStore, folder: Path, upload: TickUpload) -> TickRepo
     Conflict TICKS_CONFLICT where ids that are stored have other values, before anything is written; a file that its
     venue published anew under the same name replaces them.
     """
+    _check(upload)
     instrument = Instrument(upload.venue, upload.symbol)
     path = found(folder, upload.upload) if upload.upload else None
     try:
@@ -138,6 +141,18 @@ def store_upload(store: TickStore, folder: Path, upload: TickUpload) -> TickRepo
     finally:
         if path is not None:
             path.unlink(missing_ok=True)
+
+
+def _check(upload: TickUpload) -> None:
+    """Refuse what no reader of ours describes; InvalidRequest."""
+    if upload.stream not in TICK_STREAMS:
+        why = f"stream `{upload.stream}` is not one of {', '.join(TICK_STREAMS)}"
+        raise InvalidRequest(Code.INVALID_REQUEST, why, {"field": "stream"})
+    if bool(upload.rows) != bool(upload.upload):
+        raise InvalidRequest(Code.INVALID_REQUEST, "rows need an upload, an upload rows", {"field": "upload"})
+    edges = [edge for hole in upload.holes for edge in (hole.start_ns, hole.stop_ns, hole.after_id, hole.before_id)]
+    if any(abs(edge) >= _LARGEST for edge in [*edges, upload.first_ns, upload.last_ns, *(upload.span or ())]):
+        raise InvalidRequest(Code.INVALID_REQUEST, "a time or id does not fit 64 bits", {"field": "holes"})
 
 
 def _store(store: TickStore, instrument: Instrument, upload: TickUpload, path: Path | None) -> TickReport:
@@ -153,8 +168,10 @@ def _store(store: TickStore, instrument: Instrument, upload: TickUpload, path: P
     with BulkWriter(store, instrument, upload.stream, replace=replace) as writer:
         if path is not None:
             if overlaps and not replace:
-                _rehearse(writer, spools.blocks(path, upload.stream), upload.source)
-            _write(writer, spools.blocks(path, upload.stream), upload.source)
+                with closing(spools.blocks(path, upload.stream)) as blocks:
+                    _rehearse(writer, blocks, upload.source)
+            with closing(spools.blocks(path, upload.stream)) as blocks:
+                _write(writer, blocks, upload.source)
         written = writer.finish()
     source = ledger.Source(
         name=upload.source,
@@ -194,8 +211,8 @@ def _write(writer: BulkWriter, blocks: Iterable[Ticks], source: str) -> None:
         except Conflict as error:
             raise Conflict(
                 error.code,
-                f"{source}: the same id has different values far apart in the file; its rows before are stored: "
-                "import it with --replace, which takes the last of them, or delete them",
+                f"{source}: the same id has different values far apart in the file, or came live meanwhile; rows "
+                "before it are stored: import it with --replace, which takes the last of them, or delete them",
                 {"file": source} | (error.details or {}),
             ) from None
 

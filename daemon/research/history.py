@@ -252,7 +252,9 @@ class History:
             bars = self._bars.read(self.instrument, source, at, min(at + step, stop))
             at += step
             yield bars
-            if bars.size < rows // 2:
+            if not bars.size:
+                step *= 2  # a hole may be years long
+            elif bars.size < rows // 2:
                 step = min(step * 2, narrow * _WIDEST)
             elif bars.size > rows:
                 step = narrow

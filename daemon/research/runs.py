@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SPOOL_FOLDER: Final = "spool"
+UPLOAD_SUFFIX: Final = ".upload"
 
 
 class _Active:
@@ -82,7 +83,9 @@ class Runs:
         executor: Executor,
         *,
         now_ns: Callable[[], TsNs] = time.time_ns,
+        spares_uploads_s: float = 0.0,
     ) -> None:
+        self._spares_uploads_s = spares_uploads_s
         self._env = env
         self._bars = bars
         self._book = book
@@ -385,4 +388,7 @@ class Runs:
 
         self._env.write(fail)
         for leftover in self._spool.glob("*"):
-            leftover.unlink()
+            # A command line may be reading a file into an upload just now, for this process to store.
+            is_upload = leftover.suffix == UPLOAD_SUFFIX
+            if not is_upload or time.time() - leftover.stat().st_mtime >= self._spares_uploads_s:
+                leftover.unlink()

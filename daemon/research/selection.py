@@ -69,7 +69,8 @@ def fingerprint(store: BarStore, job: ProbeJob) -> str:
 def _from_trades(store: BarStore, job: ProbeJob, stream: Stream) -> Selection:
     from daemon.engine.tick_bars import bars_of
 
-    ends: list[TsNs] = []
+    series = store.ticks.streams(job.instrument).get(stream)
+    digest, ends = _Digest(), list[TsNs]()
 
     def noted() -> Iterator[Ticks]:
         blocks = store.ticks.blocks(
@@ -77,15 +78,22 @@ def _from_trades(store: BarStore, job: ProbeJob, stream: Stream) -> Selection:
         )
         for rows in blocks:
             ends[:] = [ends[0] if ends else int(rows.time_ns[0]), int(rows.time_ns[-1])]
+            # Of these very rows: a second reading may find more.
+            digest.update([_as_scanned(rows, name) for name in _TRADE_COLUMNS])
             yield rows
 
     bars = bars_of(noted(), job.timeframe)
-    if bars.size == 0:
+    if bars.size == 0 or series is None:
         return Selection(bars, (), _digest([]))
-    series = store.ticks.streams(job.instrument)[stream]
     partial = _partial(bars, job.timeframe, (ends[0], ends[1]), (series.first_ns, series.last_ns))
     holes = store.ticks.holes(job.instrument, stream, ends[0], ends[1])
-    return Selection(bars, partial, fingerprint(store, job), tuple(holes))
+    return Selection(bars, partial, digest.hexdigest(), tuple(holes))
+
+
+def _as_scanned(rows: Ticks, name: str) -> Column:
+    """Return a column as `TickStore.scan` gives it."""
+    decimals = {"price": rows.price_decimals, "size": rows.size_decimals}.get(name)
+    return rows.column(name) if decimals is None else rows.column(name) / 10.0**decimals
 
 
 def _partial(bars: Bars, timeframe: Timeframe, ends: tuple[TsNs, TsNs], whole: tuple[TsNs, TsNs]) -> tuple[TsNs, ...]:
@@ -102,11 +110,23 @@ def _partial(bars: Bars, timeframe: Timeframe, ends: tuple[TsNs, TsNs], whole: t
     return tuple(dict.fromkeys(found))
 
 
-def _digest(blocks: Iterable[Sequence[Column]]) -> str:
-    """Digest columns, each by itself, so that it does not matter how rows are cut into blocks."""
-    hashers: list[Any] = []
-    for columns in blocks:
-        hashers = hashers or [hashlib.blake2b(digest_size=16) for _ in columns]
-        for hasher, column in zip(hashers, columns, strict=True):
+class _Digest:
+    """Digest of columns, each by itself, so that it does not matter how rows are cut into blocks."""
+
+    def __init__(self) -> None:
+        self._hashers: list[Any] = []
+
+    def update(self, columns: Sequence[Column]) -> None:
+        self._hashers = self._hashers or [hashlib.blake2b(digest_size=16) for _ in columns]
+        for hasher, column in zip(self._hashers, columns, strict=True):
             hasher.update(np.ascontiguousarray(column).data)
-    return hashlib.blake2b(b"".join(hasher.digest() for hasher in hashers), digest_size=16).hexdigest()
+
+    def hexdigest(self) -> str:
+        return hashlib.blake2b(b"".join(hasher.digest() for hasher in self._hashers), digest_size=16).hexdigest()
+
+
+def _digest(blocks: Iterable[Sequence[Column]]) -> str:
+    digest = _Digest()
+    for columns in blocks:
+        digest.update(columns)
+    return digest.hexdigest()

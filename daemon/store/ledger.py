@@ -186,7 +186,7 @@ def forget(transaction: Transaction, series_key: bytes, start_ns: TsNs, stop_ns:
     """Drop what is known of the rows of [start, stop], which are deleted.
 
     Holes inside, and those between ids of which a row on either side is gone: what they are now, `settle` finds. Of
-    sources that were stored only in part from now on, the checksum, so that they are taken in again.
+    sources that are stored only in part from now on, checksum and time, so that they are taken in again.
     """
     for key, known in list(_known_holes(transaction, series_key)):
         hole = known.hole
@@ -197,7 +197,7 @@ def forget(transaction: Transaction, series_key: bytes, start_ns: TsNs, stop_ns:
         if start_ns <= each.first_ns and each.last_ns <= stop_ns:
             transaction.delete(DATABASE, _source_key(series_key, each.name))
         elif each.first_ns <= stop_ns and start_ns <= each.last_ns:
-            put_source(transaction, series_key, msgspec.structs.replace(each, sha256=""))
+            put_source(transaction, series_key, msgspec.structs.replace(each, sha256="", stored_at_ns=0))
 
 
 def _known_holes(transaction: Transaction, series_key: bytes) -> Iterator[tuple[bytes, LedgerHole]]:

@@ -29,7 +29,7 @@ class MappedPages:
     """The pages of one file that this process has mapped and touched; counted by who reads."""
 
     def __init__(self, path: Path, limit_bytes: int = 64 << 20) -> None:
-        self._path = str(path.absolute())
+        self._path = str(path.resolve())
         self._limit = limit_bytes
         self._touched = 0
         self._asked = range(0)

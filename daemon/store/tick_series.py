@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
+from daemon.core.errors import SourceDataInvalid
 from daemon.core.market import TsNs
 from daemon.core.ports import HoleReason
 from daemon.core.ticks import NO_ID, Stream, Ticks
@@ -201,8 +202,15 @@ def compact_tail(transaction: Transaction, prefix: bytes, stream: Stream) -> Non
         stretch, live = live.rows(0, count), live.rows(count, live.size)
         if len(old) == 1 and _is_full_before(transaction, old[0], stretch):
             old = []
-        # Merged only: the tail took no row that the chunks have, and equal ones without ids are several.
-        rows = merged([*(read_chunk(transaction, key, stream) for key in old), stretch], stream)
+        chunks = [read_chunk(transaction, key, stream) for key in old]
+        is_after = bool(chunks) and chunks[-1].time_ns[-1] < stretch.time_ns[0]
+        try:
+            # Merged only: the tail took no row that the chunks have, and equal ones without ids are several.
+            rows = merged([*chunks, stretch], stream)
+        except SourceDataInvalid:
+            if not is_after:
+                raise
+            old, rows = [], stretch  # numbers that cannot stand beside those before them: chunks of their own
         values = [(int(rows.time_ns[start]), encode(rows.rows(start, stop))) for start, stop in cut(rows.time_ns)]
         rewrite(transaction, prefix, old, values)
 

@@ -12,13 +12,14 @@ from msgspec import Meta
 
 from daemon.core.market import NS_PER_DAY, Instrument, TsNs
 from daemon.core.ticks import TICK_STREAMS
-from daemon.store import codec, keys, ledger
+from daemon.store import codec, keys, ledger, tail
 from daemon.store.tick_chunks import encode, joined
 from daemon.store.tick_series import (
     EARLIEST,
     LATEST,
     chunk_keys,
     compact_tail,
+    drop_chunks,
     entry_of,
     prefix_of,
     read_chunk,
@@ -73,12 +74,35 @@ def delete(
         return 0
     start = EARLIEST if start_ns is None else start_ns
     last = LATEST if stop_ns is None else stop_ns - 1
+    if (start, last) == (EARLIEST, LATEST):
+        return _delete_all(store, prefix)
     store.env.write(lambda transaction: compact_tail(transaction, prefix, stream))
     deleted = 0
     action = partial(_delete_step, prefix=prefix, stream=stream, start_ns=start, last_ns=last, now_ns=store.now_ns())
     while step := store.env.write(action):
         deleted += step
     store.env.write(lambda transaction: ledger.forget(transaction, prefix, start, last))
+    return deleted
+
+
+def _delete_all(store: TickStore, prefix: bytes) -> int:
+    """Delete a series without reading its rows: also one that is damaged."""
+
+    def drop(transaction: Transaction) -> int:
+        found = [key for key, _ in itertools.islice(transaction.scan("chunks", prefix), _STEP)]
+        return drop_chunks(transaction, found)[0] if found else -1
+
+    with store.env.read() as transaction:
+        deleted = entry_of(transaction, prefix).tail_rows
+    while (step := store.env.write(drop)) >= 0:
+        deleted += step
+
+    def forget(transaction: Transaction) -> None:
+        tail.clear(transaction, prefix)
+        transaction.delete("series", prefix)
+        ledger.forget(transaction, prefix, EARLIEST, LATEST)
+
+    store.env.write(forget)
     return deleted
 
 

@@ -264,7 +264,7 @@ def test_one_bad_file_among_good_ones_is_kept_out_and_told(run, data, files):
     )
     assert ids(data) == [*range(10), *range(20, 30)]
     holes = {(hole["start"], hole["stop"], hole["reason"]) for hole in listed(run, "gaps")}
-    assert (f"{DAYS[1]}T00:00:00Z", f"{DAYS[2]}T00:00:00Z", "quarantined") in holes
+    assert (f"{DAYS[1]}T00:00:00.000Z", f"{DAYS[2]}T00:00:00.000Z", "quarantined") in holes
     archive(files, DAYS[1], range(10, 20))
     succeeded(run("import", "trades", files))
     assert listed(run, "gaps") == []
@@ -472,7 +472,7 @@ def test_series_of_ticks_are_listed(looked_at):
     assert first == {
         "symbol": "binance:BTCUSDT",
         "stream": "trades",
-        "timeframe": "",
+        "timeframe": None,
         "rows": 16,
         "first": "2024-08-09T00:00:00Z",
         "last": "2024-08-10T00:00:05Z",
@@ -492,7 +492,7 @@ def test_gaps_are_listed_of_one_symbol_or_all(looked_at):
         "before_id": 14,
         "reason": "ids",
     }
-    assert (hole["start"], hole["stop"]) == ("2024-08-09T00:00:09Z", "2024-08-10T00:00:00Z")
+    assert (hole["start"], hole["stop"]) == ("2024-08-09T00:00:09.000Z", "2024-08-10T00:00:00.000Z")
     assert listed(looked_at, "gaps", "BTC/USDT") == [hole]
     assert listed(looked_at, "gaps", "mine:BTC") == []
     only_error(looked_at("data", "gaps", "NOSUCH"), "INVALID_SYMBOL")
@@ -560,3 +560,46 @@ def test_beside_a_daemon_compaction_and_deletion_are_refused(serve, looked_at, d
     assert len(listed(looked_at, "symbols")) == 2
     assert daemon.end()[0] == 0
     assert rows(data).size == 16
+
+
+@real
+@pytest.mark.parametrize(
+    ("name", "symbol"), [("spot-btcusdt-20240809.gz", "BTCUSDT-PERP"), ("futures-um-btcusdt-20240808.gz", "BTCUSDT")]
+)
+def test_a_recording_of_another_market_is_refused(atlasd_inside, tmp_path, name, symbol):
+    path = SHARED / "streams" / name
+    data = ("--data-dir", tmp_path / "data")
+    done = atlasd_inside("import", "depth", path, "--source", "binance-stream", "--symbol", symbol, *data)
+    assert done.returncode == 2
+    assert "[INVALID_SYMBOL]" in done.stderr
+
+
+def test_aggregate_trades_come_back_as_they_were_exported(atlasd_inside, tmp_path):
+    path = tmp_path / "agg.csv"
+    rows = "1723161600000,61800.3,0.5,buy,7,10,12\n1723161600001,61800.4,1,sell,8,13,13\n"
+    path.write_text(f"time,price,size,side,id,first_id,last_id\n{rows}")
+    data = ("--data-dir", tmp_path / "data")
+    assert atlasd_inside("import", "agg_trades", path, "--symbol", "A", *data).returncode == 0
+    out = tmp_path / "out.parquet"
+    assert atlasd_inside("export", "A", "--stream", "agg_trades", "--output", out, *data).returncode == 0
+    again = atlasd_inside("import", "agg_trades", out, "--symbol", "A", *data)
+    assert "0 added, 2 stored already" in again.stdout
+
+
+def test_a_damaged_series_can_be_deleted_and_imported_again(atlasd_inside, tmp_path):
+    path = tmp_path / "trades.csv"
+    path.write_text("time,price,size,id\n" + "".join(f"{1723161600000 + n},1.5,2,{n}\n" for n in range(5_000)))
+    folder = tmp_path / "data"
+    data = ("--data-dir", folder)
+    assert atlasd_inside("import", "trades", path, "--symbol", "A", *data).returncode == 0
+    with Environment(folder, StoreConfig()) as env:
+
+        def damage(transaction):
+            ((key, value),) = [(key, bytes(value)) for key, value in transaction.scan("chunks", b"")]
+            transaction.put("chunks", key, value[:-1] + bytes([value[-1] ^ 1]))
+
+        env.write(damage)
+    assert atlasd_inside("data", "verify", *data).returncode == 1
+    assert "5,000 rows deleted" in atlasd_inside("data", "delete", "A", "--stream", "trades", "--yes", *data).stdout
+    assert "5,000 added" in atlasd_inside("import", "trades", path, "--symbol", "A", *data).stdout
+    assert atlasd_inside("data", "verify", *data).returncode == 0

@@ -276,7 +276,7 @@ async def test_bars_are_merged_over_those_that_are_stored(store):
     )
     made = recorder(store, feed)
     async with running(made):
-        await until(lambda: made.status.rows == {"bars": 4})
+        await until(lambda: made.status.rows == {"bars": 3})
     stored = store.read(BTC, Timeframe.MIN_1)
     assert (stored.start_ns // (60 * NS_PER_SECOND)).tolist() == [1, 2, 3]
     assert stored.close.tolist() == [2.0, 3.0, 3.0]

@@ -42,6 +42,7 @@ Replace = Annotated[bool, typer.Option("--replace", help="Overwrite stored rows 
 
 _STREAMS: Final = {
     "trades": "Store trades: of archives, captures, CSV or Parquet. Files that were imported before are skipped.",
+    "agg_trades": "Store aggregate trades, with their own ids: of archives, captures, CSV or Parquet.",
     "quotes": "Store quotes: best bid and ask, of captures, CSV or Parquet.",
     "depth": "Store the book: snapshots and changes of its levels, of captures, CSV or Parquet.",
 }

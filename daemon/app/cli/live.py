@@ -42,9 +42,8 @@ def record(
 
     async def run() -> list[RecordStatus]:
         made = recording.recorders(store, feed, settings.venues, settings.record)
-        await recording.learn(store, feed, settings.venues)
         typer.echo(f"recording {streams} of {', '.join(symbols)} from {venue}; Ctrl-C stops", err=True)
-        await recording.record(made, seconds)
+        await recording.record(made, seconds, recording.learn(store, feed, settings.venues))
         return [recorder.status for recorder in made]
 
     try:

@@ -58,7 +58,7 @@ def symbols(form: Listing = Format.TABLE, data_dir: DataDir = None, config: Conf
         (
             each.instrument.key,
             str(each.stream),
-            "",
+            None,
             each.rows,
             each.first_ns,
             each.last_ns,
@@ -134,7 +134,10 @@ def verify(data_dir: DataDir = None, config: ConfigFile = None) -> None:
             failed += bool(each.problems)
     typer.echo(f"{series} series, {failed} damaged")
     if failed:
-        typer.echo("error: restore a copy of the store, or delete and import what is damaged [STORE_CORRUPT]", err=True)
+        why = (
+            "restore a copy of the store, or delete the whole damaged series (`atlasd data delete`) and import it again"
+        )
+        typer.echo(f"error: {why} [STORE_CORRUPT]", err=True)
         raise typer.Exit(1)
 
 
