@@ -30,9 +30,10 @@ from daemon.research.views import Block, Cursor, Filters, RunRows, texts
 from daemon.store.instruments import parse_instrument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from daemon.api.settings import HttpConfig
+    from daemon.ingest.recording import RecordStatus
     from daemon.research.runs import Runs
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
@@ -73,6 +74,7 @@ class Services(NamedTuple):
     ticks: TickStore
     book: RuleBook
     runs: Runs
+    feeds: Callable[[], list[tuple[str, RecordStatus]]]
     config: HttpConfig
 
 
@@ -94,6 +96,7 @@ class _Routes:
             web.get("/api/v1/runs/{run_id}/trades", self.run_trades),
             web.get("/api/v1/strategies", self.list_strategies),
             web.get("/api/v1/strategies/{strategy_id}", self.strategy),
+            web.get("/api/v1/feeds", self.feeds),
             web.post("/api/v1/imports", self.import_upload),
             web.post("/api/v1/imports/ticks", self.import_ticks),
         ]
@@ -171,6 +174,11 @@ class _Routes:
         if not (text.isascii() and text.isdigit() and len(text) <= 5):  # noqa: PLR2004 - ids end at 65535
             raise InvalidRequest(Code.INVALID_STRATEGY, f"strategy id `{text[:20]}` is not a number")
         return answers.answer(self._services.book.get(int(text)))
+
+    async def feeds(self, request: web.Request) -> web.Response:
+        answers.query(request)
+        told = [protocol.feed_status(*each) for each in self._services.feeds()]
+        return answers.answer(protocol.FeedList(told))
 
     async def import_upload(self, request: web.Request) -> web.Response:
         wanted = await answers.body(request, protocol.ImportRequest)

@@ -12,6 +12,7 @@ from daemon.ingest.bars import UNKNOWN_ORIGIN, Origin
 
 if TYPE_CHECKING:
     from daemon.core.strategy import Strategy
+    from daemon.ingest.recording import RecordStatus
     from daemon.research.records import RunView
 
 NS_PER_MS: Final = 1_000_000
@@ -157,6 +158,25 @@ class GapList(msgspec.Struct, frozen=True):
     next_cursor: str | None = None
 
 
+class FeedStatus(msgspec.Struct, frozen=True):
+    """How one of the daemon's feeds is doing. rows: stored since the start, by stream. last_error: empty for none."""
+
+    name: str
+    connected: bool
+    rows: dict[str, int]
+    reconnects: int
+    odd_messages: int
+    backfilled_rows: int
+    last_error: str
+
+
+class FeedList(msgspec.Struct, frozen=True):
+    """`GET /api/v1/feeds`."""
+
+    results: list[FeedStatus]
+    next_cursor: str | None = None
+
+
 class ImportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`POST /api/v1/imports`: columns that the command line laid into the data folder, by id; never a path.
 
@@ -216,6 +236,19 @@ def strategy_head(strategy: Strategy) -> StrategyHead:
         direction=strategy.direction,
         philosophy=strategy.philosophy,
         tags=list(strategy.tags),
+    )
+
+
+def feed_status(name: str, status: RecordStatus) -> FeedStatus:
+    """Describe a feed at this moment."""
+    return FeedStatus(
+        name=name,
+        connected=status.connected,
+        rows=dict(status.rows),
+        reconnects=status.reconnects,
+        odd_messages=status.odd,
+        backfilled_rows=status.backfilled,
+        last_error=status.last_error,
     )
 
 

@@ -128,6 +128,7 @@ class Recordings:
         self, store: Store, feeds: dict[str, FeedConfig], settings: VenueSettings, config: RecordConfig
     ) -> None:
         self._recorders: list[tuple[str, Recorder]] = []
+        self._learning = {name: partial(learn, store, feed, settings) for name, feed in feeds.items()}
         for name, feed in feeds.items():
             try:
                 self._recorders += [(name, recorder) for recorder in recorders(store, feed, settings, config)]
@@ -136,13 +137,9 @@ class Recordings:
         self._begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._record()), name="feeds", daemon=True)
 
-    @property
-    def status(self) -> dict[str, list[RecordStatus]]:
-        """How each feed is doing."""
-        found: dict[str, list[RecordStatus]] = {}
-        for name, recorder in self._recorders:
-            found.setdefault(name, []).append(recorder.status)
-        return found
+    def status(self) -> list[tuple[str, RecordStatus]]:
+        """Tell how each feed is doing, by its name in the configuration; one that has several markets stands twice."""
+        return [(name, recorder.status) for name, recorder in self._recorders]
 
     def start(self) -> None:
         """Begin to record; without feeds nothing happens."""
@@ -162,7 +159,11 @@ class Recordings:
         tasks = []
         for name, recorder in self._recorders:
             task = asyncio.create_task(recorder.run())
-            task.add_done_callback(partial(_say_end, name, recorder))
+            task.add_done_callback(partial(_say_end, name, recorder.status))
+            tasks.append(task)
+        for name, ask in self._learning.items():
+            task = asyncio.create_task(ask())
+            task.add_done_callback(partial(_say_end, name, None))
             tasks.append(task)
         await stopped.wait()
         for task in tasks:
@@ -170,14 +171,15 @@ class Recordings:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _say_end(name: str, recorder: Recorder, task: asyncio.Task[None]) -> None:
-    """Say why a feed has ended by itself; the others go on."""
+def _say_end(name: str, status: RecordStatus | None, task: asyncio.Task[None]) -> None:
+    """Say why a feed, or what was asked about it, has ended by an error; the others go on."""
     error = None if task.cancelled() else task.exception()
+    if error is not None and status is not None:
+        status.connected = False
+        status.last_error = str(error)
     if isinstance(error, AtlasError):
-        recorder.status.last_error = error.message
-        _log.error("feed %s has ended: %s [%s]", name, error.message, error.code)
+        _log.error("feed %s: %s [%s]", name, error.message, error.code)
     elif error is not None:
-        recorder.status.last_error = str(error)
         _log.error("feed %s has ended", name, exc_info=error)
 
 

@@ -238,7 +238,7 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
                 scheduler.start()
 
             try:
-                serve_http(Services(env, store.bars, store.ticks, book, runs, config.http), on_ready)
+                serve_http(Services(env, store.bars, store.ticks, book, runs, recordings.status, config.http), on_ready)
             finally:
                 for place in places:
                     place.unlink(missing_ok=True)

@@ -123,9 +123,9 @@ def _record(
     """Write the source and its holes into the ledger, and close the holes that these bars fill."""
     prefix = store.series_key(transaction, instrument, timeframe)
     now_ns = time.time_ns()
-    for known in list(ledger.holes(transaction, prefix)):
+    for known in list(ledger.open_holes(transaction, prefix)):
         inside = np.searchsorted(bars.start_ns, [known.hole.start_ns + 1, known.hole.stop_ns])
-        if not known.repaired_at_ns and int(inside[1] - inside[0]) >= known.hole.missing > 0:
+        if int(inside[1] - inside[0]) >= known.hole.missing > 0:
             ledger.close_hole(transaction, prefix, known.hole, now_ns)
     for hole in origin.holes:
         ledger.put_hole(transaction, prefix, hole, now_ns)

@@ -355,8 +355,8 @@ def _joined(parts: list[Ticks]) -> list[Ticks]:
 def open_holes(transaction: Transaction, instrument: Instrument, stream: Stream, most_rows: int) -> list[Hole]:
     """List a series' open holes between ids, the oldest first, but for those of more rows."""
     prefix = prefix_of(transaction, instrument, stream)
-    found = [] if prefix is None else list(ledger.holes(transaction, prefix))
-    return [each.hole for each in found if not each.repaired_at_ns and 0 < each.hole.missing <= most_rows]
+    found = [] if prefix is None else list(ledger.open_holes(transaction, prefix))
+    return [each.hole for each in found if 0 < each.hole.missing <= most_rows]
 
 
 async def fill_holes(

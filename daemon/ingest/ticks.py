@@ -232,9 +232,7 @@ def _filled(store: TickStore, instrument: Instrument, upload: TickUpload) -> lis
     first_ns, stop_ns = upload.span
     with store.env.read() as transaction:
         prefix = prefix_of(transaction, instrument, upload.stream)
-        known = (
-            [] if prefix is None else [each for each in ledger.holes(transaction, prefix) if not each.repaired_at_ns]
-        )
+        known = [] if prefix is None else list(ledger.open_holes(transaction, prefix))
     holes = [each.hole for each in known if each.hole.reason in _CLOSED_BY_FILES]
     return [
         hole
@@ -259,4 +257,4 @@ def _record(
         ledger.put_hole(transaction, prefix, hole, source.stored_at_ns)
     for hole in filled:
         ledger.close_hole(transaction, prefix, hole, source.stored_at_ns)
-    return sum(not each.repaired_at_ns for each in ledger.holes(transaction, prefix))
+    return sum(1 for _ in ledger.open_holes(transaction, prefix))

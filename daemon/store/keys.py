@@ -3,7 +3,7 @@
 chunks     instrument u32 | stream u8 | width u64 | first time i64, sign bit flipped
 series     instrument u32 | stream u8 | width u64
 tail       series | number u64
-ledger     series | "h" | start i64, sign bit flipped | id i64, or series | "s" | digest of the source's name
+ledger     series | "h" or "r" | start i64, sign bit flipped | id i64, or series | "s" | digest of the source's name
 results    run id 0x00 instrument key 0x00 timeframe 0x00 | batch u32 | kind u8 | part u32
 documents  kind 0x00 id
 """

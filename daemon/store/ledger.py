@@ -31,6 +31,8 @@ CONTIGUOUS: Final = frozenset({Stream.TRADES, Stream.AGG_TRADES})
 
 _SOURCE: Final = b"s"
 _HOLE: Final = b"h"
+# Apart from the open ones, which are looked at with every commit of a recording.
+_REPAIRED: Final = b"r"
 _PLACE: Final = struct.Struct(">Qq")
 _SIGN: Final = 1 << 63
 # Ids that jump in more than each fiftieth row are not numbered one by one.
@@ -85,8 +87,14 @@ def sources(transaction: Transaction, series_key: bytes) -> Iterator[Source]:
 
 def holes(transaction: Transaction, series_key: bytes) -> Iterator[LedgerHole]:
     """Walk a series' holes in order of time, open and repaired."""
-    for _, known in _known_holes(transaction, series_key):
-        yield known
+    found = [known for _, known in _known_holes(transaction, series_key)]
+    yield from sorted(found, key=lambda known: (known.hole.start_ns, known.hole.after_id))
+
+
+def open_holes(transaction: Transaction, series_key: bytes) -> Iterator[LedgerHole]:
+    """Walk a series' open holes in order of time."""
+    for _, value in transaction.scan(DATABASE, series_key + _HOLE):
+        yield msgspec.msgpack.decode(value, type=LedgerHole)
 
 
 def series_keys(transaction: Transaction) -> list[bytes]:
@@ -96,17 +104,22 @@ def series_keys(transaction: Transaction) -> list[bytes]:
 
 def put_hole(transaction: Transaction, series_key: bytes, hole: Hole, now_ns: TsNs) -> None:
     """Record a hole that is known otherwise than from ids; one that is recorded stays as it is."""
-    key = _hole_key(series_key, hole)
-    if transaction.get(DATABASE, key) is None:
-        transaction.put(DATABASE, key, msgspec.msgpack.encode(LedgerHole(hole, now_ns)))
+    keyed = [_hole_key(series_key, hole, kind) for kind in (_HOLE, _REPAIRED)]
+    if all(transaction.get(DATABASE, key) is None for key in keyed):
+        transaction.put(DATABASE, keyed[0], msgspec.msgpack.encode(LedgerHole(hole, now_ns)))
 
 
 def close_hole(transaction: Transaction, series_key: bytes, hole: Hole, now_ns: TsNs) -> None:
     """Mark a hole as repaired."""
-    key = _hole_key(series_key, hole)
-    value = transaction.get(DATABASE, key)
+    value = transaction.get(DATABASE, _hole_key(series_key, hole))
     known = LedgerHole(hole, now_ns) if value is None else msgspec.msgpack.decode(value, type=LedgerHole)
-    transaction.put(DATABASE, key, msgspec.msgpack.encode(msgspec.structs.replace(known, repaired_at_ns=now_ns)))
+    _put_repaired(transaction, series_key, known, now_ns)
+
+
+def _put_repaired(transaction: Transaction, series_key: bytes, known: LedgerHole, now_ns: TsNs) -> None:
+    transaction.delete(DATABASE, _hole_key(series_key, known.hole))
+    closed = msgspec.structs.replace(known, repaired_at_ns=now_ns)
+    transaction.put(DATABASE, _hole_key(series_key, known.hole, _REPAIRED), msgspec.msgpack.encode(closed))
 
 
 def settle(
@@ -141,10 +154,10 @@ def settle(
                 hole = msgspec.structs.replace(found[rest].hole, reason=known.hole.reason)
                 left[rest] = LedgerHole(hole, known.found_at_ns)
         else:
-            closed = msgspec.structs.replace(known, repaired_at_ns=now_ns)
-            transaction.put(DATABASE, key, msgspec.msgpack.encode(closed))
+            _put_repaired(transaction, series_key, known, now_ns)
     for each in left.values():
-        # Over a hole that was repaired there, if need be: its rows were deleted since.
+        # In the place of a hole that was repaired there, if need be: its rows were deleted since.
+        transaction.delete(DATABASE, _hole_key(series_key, each.hole, _REPAIRED))
         transaction.put(DATABASE, _hole_key(series_key, each.hole), msgspec.msgpack.encode(each))
     return len(found)
 
@@ -201,8 +214,9 @@ def forget(transaction: Transaction, series_key: bytes, start_ns: TsNs, stop_ns:
 
 
 def _known_holes(transaction: Transaction, series_key: bytes) -> Iterator[tuple[bytes, LedgerHole]]:
-    for key, value in transaction.scan(DATABASE, series_key + _HOLE):
-        yield key, msgspec.msgpack.decode(value, type=LedgerHole)
+    for kind in (_HOLE, _REPAIRED):
+        for key, value in transaction.scan(DATABASE, series_key + kind):
+            yield key, msgspec.msgpack.decode(value, type=LedgerHole)
 
 
 def _between(
@@ -215,7 +229,7 @@ def _between(
         known = msgspec.msgpack.decode(value, type=LedgerHole)
         if known.hole.start_ns > stop_ns:
             break
-        if not known.repaired_at_ns and known.hole.after_id != NO_ID and known.hole.stop_ns <= stop_ns:
+        if known.hole.after_id != NO_ID and known.hole.stop_ns <= stop_ns:
             found.append((key, known))
     return found
 
@@ -224,5 +238,5 @@ def _source_key(series_key: bytes, name: str) -> bytes:
     return series_key + _SOURCE + hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
-def _hole_key(series_key: bytes, hole: Hole) -> bytes:
-    return series_key + _HOLE + _PLACE.pack((hole.start_ns + _SIGN) % (1 << 64), hole.after_id)
+def _hole_key(series_key: bytes, hole: Hole, kind: bytes = _HOLE) -> bytes:
+    return series_key + kind + _PLACE.pack((hole.start_ns + _SIGN) % (1 << 64), hole.after_id)

@@ -159,12 +159,8 @@ class TickStore:
         """List the open holes that touch [start, stop], in order of time."""
         with self.env.read() as transaction:
             prefix = prefix_of(transaction, instrument, stream)
-            found = [] if prefix is None else list(ledger.holes(transaction, prefix))
-        return [
-            each.hole
-            for each in found
-            if not each.repaired_at_ns and each.hole.start_ns <= stop_ns and each.hole.stop_ns >= start_ns
-        ]
+            found = [] if prefix is None else list(ledger.open_holes(transaction, prefix))
+        return [each.hole for each in found if each.hole.start_ns <= stop_ns and each.hole.stop_ns >= start_ns]
 
     def end_ns(self, transaction: Transaction, instrument: Instrument, stream: Stream) -> TsNs | None:
         """Return the time of the last row, None where there is none."""
@@ -223,7 +219,7 @@ def _series(
         first_ns=min(starts),
         last_ns=entry.end_ns,
         stored_bytes=entry.stored_bytes + entry.tail_bytes,
-        open_holes=sum(not each.repaired_at_ns for each in ledger.holes(transaction, key)),
+        open_holes=sum(1 for _ in ledger.open_holes(transaction, key)),
     )
 
 

@@ -146,11 +146,8 @@ class _Check:
         """Every jump of ids is a known hole, where ids are numbered one by one."""
         if live.size:
             self._follow(live)
-        known = {
-            (each.hole.after_id, each.hole.before_id)
-            for each in ledger.holes(transaction, self._prefix)
-            if not each.repaired_at_ns
-        }
+        holes = ledger.open_holes(transaction, self._prefix)
+        known = {(each.hole.after_id, each.hole.before_id) for each in holes}
         unknown = self._jumps - known
         if unknown:
             unknown = self._missing(transaction, unknown, live.column("id")) - known

@@ -249,7 +249,9 @@ def test_a_feed_of_the_daemon_is_recorded_and_readable_meanwhile(alive, serve, c
         ("binance:BTCUSDT", "trades"),
         ("binance:BTCUSDT", "depth"),
     ]
-    assert daemon.request("GET", "/health").status == 200
+    (told,) = daemon.request("GET", "/api/v1/feeds").body["results"]
+    assert (told["name"], told["connected"], told["reconnects"], told["last_error"]) == ("majors", True, 0, "")
+    assert told["rows"]["trades"] >= 20
     before = len(scene.ids())
     scene.wait_for(before + 20)
     code, seconds = daemon.end()
