@@ -188,7 +188,8 @@ def test_a_hole_that_the_ledger_does_not_know_as_open_is_named(store, place, sai
     key, value = values(store, ledger.DATABASE)[place]
     if is_repaired:
         known = msgspec.msgpack.decode(value, type=ledger.LedgerHole)
-        put(store, ledger.DATABASE, key, msgspec.msgpack.encode(msgspec.structs.replace(known, repaired_at_ns=1)))
+        series = key[: keys.SERIES_BYTES]
+        store.env.write(lambda transaction: ledger.close_hole(transaction, series, known.hole, 1))
     else:
         drop(store, ledger.DATABASE, key)
     assert problems(store) == [f"1 holes are not in the ledger, first between {said}"]
