@@ -12,7 +12,7 @@ import numpy as np
 
 from daemon.core.errors import Code, InvalidRequest
 from daemon.core.ticks import NO_ID, UNKNOWN_NS, Kind
-from daemon.research.history import nearest
+from daemon.store.codec import to_floats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +117,7 @@ class _Encoder:
     def _numbers(self, column: NDArray[Any], decimals: int | None) -> list[Any]:
         if decimals is not None and self._exact and int(np.abs(column).max()) >= _TOLD_BY_FLOATS:
             return [msgspec.Raw(_decimal(number, decimals)) for number in column.tolist()]
-        values: list[Any] = (column if decimals is None else nearest(column, decimals)).tolist()
+        values: list[Any] = (column if decimals is None else to_floats(column, decimals)).tolist()
         return values
 
 

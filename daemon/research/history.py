@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _WINDOW_ROWS: Final = 65_536
 _WIDEST: Final = 8
 _TRADE_COLUMNS: Final = ("time_ns", "price", "size")
-_EXACT: Final = 1 << 53
 # Rounded up to a bar it is still a time.
 _MAX_NS: Final = (1 << 63) - NS_PER_DAY
 _MEASURES: Final = ("volume", "notional")
@@ -321,15 +320,6 @@ class History:
                 {"field": "cursor"},
             )
         return _Place(cursor.time_ns, cursor.given)
-
-
-def nearest(column: NDArray[np.int64], decimals: int) -> NDArray[np.float64]:
-    """Return the float64 nearest to each whole number of 10^-decimals."""
-    if not column.size or int(np.abs(column).max()) < _EXACT:
-        # One rounding: both are exact floats. Times the inverse would miss it now and then.
-        return column / 10.0**decimals
-    power = 10**decimals
-    return np.array([number / power for number in column.tolist()])
 
 
 class _Place:

@@ -9,6 +9,7 @@ import numpy as np
 
 from daemon.core.market import Bars, TsNs
 from daemon.core.ticks import Stream
+from daemon.store import codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -93,7 +94,7 @@ def _from_trades(store: BarStore, job: ProbeJob, stream: Stream) -> Selection:
 def _as_scanned(rows: Ticks, name: str) -> Column:
     """Return a column as `TickStore.scan` gives it."""
     decimals = {"price": rows.price_decimals, "size": rows.size_decimals}.get(name)
-    return rows.column(name) if decimals is None else rows.column(name) / 10.0**decimals
+    return rows.column(name) if decimals is None else codec.to_floats(rows.column(name), decimals)
 
 
 def _partial(bars: Bars, timeframe: Timeframe, ends: tuple[TsNs, TsNs], whole: tuple[TsNs, TsNs]) -> tuple[TsNs, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from daemon.core.market import NS_PER_SECOND
 from daemon.core.ticks import NO_ID, UNKNOWN_NS, Kind
-from daemon.research.history import nearest
+from daemon.store.codec import to_floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -190,7 +190,7 @@ def _column(history: History, block: Block, field: pa.Field) -> pa.Array:
         case Kind.PRICE | Kind.SIZE:
             decimals = block.decimals(kind)
             if pa.types.is_floating(field.type):
-                return pa.array(column if decimals is None else nearest(column, decimals))
+                return pa.array(column if decimals is None else to_floats(column, decimals))
             return _exact(column, decimals or 0).cast(field.type)
         case Kind.CODE:
             return _words(history, column) if field.name == "side" else pa.array(column)

@@ -45,7 +45,8 @@ _CRC: Final = slice(8, 12)
 _ALIGNMENT: Final = 8
 _MAX_DECIMALS: Final = 15
 _TIME_UNITS: Final = (9, 6, 3)
-EXACT_INTEGER: Final = float(1 << 53)
+# A whole number: as a float it would equal its unsayable neighbour.
+EXACT_INTEGER: Final = 1 << 53
 # One exception costs twelve bytes; with more than these the raw bits are smaller.
 _MOST_EXCEPTIONS: Final = 1 / 64
 _DTYPES: Final = tuple(np.dtype(name) for name in ("<i8", "<f8", "<i4", "|i1", "|u1", "<u2", "<u4", "<u8"))
@@ -138,17 +139,15 @@ def checksum(value: bytes | memoryview) -> bytes:
     return bytes(value[_CRC])
 
 
-def decode(value: bytes | memoryview, wanted: Sequence[int] | None = None) -> list[Column]:
+def decode(
+    value: bytes | memoryview, wanted: Sequence[int] | None = None, buffers: Buffers | None = None
+) -> list[Column]:
     """Decode a value's columns, or those at the places in `wanted`; decimal columns as float64.
 
-    Returns new arrays in the order asked for. StoreCorrupt where the checksum or a column does not fit.
+    Returns arrays in the order asked for: new ones, or those of `buffers`, which the next call with them overwrites.
+    StoreCorrupt where the checksum or a column does not fit.
     """
-    return _Reader(value, _FreshBuffers()).columns(wanted)
-
-
-def decode_into(value: bytes | memoryview, wanted: Sequence[int], buffers: Buffers) -> list[Column]:
-    """Decode as `decode` does, into arrays that the next call with the same buffers overwrites."""
-    return _Reader(value, buffers).columns(wanted)
+    return _Reader(value, buffers or _FreshBuffers()).columns(wanted)
 
 
 def decode_exactly(

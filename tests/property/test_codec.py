@@ -16,7 +16,6 @@ from daemon.store.codec import (
     Field,
     decode,
     decode_exactly,
-    decode_into,
     encode_fields,
     encode_market,
     encode_rows,
@@ -297,7 +296,7 @@ def test_prices_with_a_few_exceptions_are_stored_as_decimals_and_the_exceptions_
         column.view(np.uint64)[place % size] = content
     value = encode_fields([Field(column)])
     assert_same(decode(value), [column])
-    assert_same(decode_into(value, [0], Buffers()), [column])
+    assert_same(decode(value, [0], Buffers()), [column])
     ((exact, decimals),) = decode_exactly(value)
     assert decimals is not None or bits(exact) == bits(column)
 
@@ -330,7 +329,7 @@ def test_reused_buffers_hold_nothing_of_the_value_before(sizes, seed):
         ]
         value = encode_fields(fields)
         fresh = decode(value)
-        assert_same(decode_into(value, range(6), buffers), fresh)
+        assert_same(decode(value, range(6), buffers), fresh)
         assert [column.tobytes() for column in fresh[:3]] == [field.column.tobytes() for field in fields[:3]]
         assert exactly(value, range(6), buffers) == exactly(value)
 
@@ -386,7 +385,7 @@ def test_any_flipped_byte_of_fields_is_damage(size):
             with pytest.raises(StoreCorrupt):
                 read(bytes(damaged))
         with pytest.raises(StoreCorrupt):
-            decode_into(bytes(damaged), [4], Buffers())
+            decode(bytes(damaged), [4], Buffers())
 
 
 def test_a_column_that_is_not_there_is_damage():

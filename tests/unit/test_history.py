@@ -18,6 +18,7 @@ from daemon.research.moments import time_range
 from daemon.research.tables import Survey, arrow_pieces, csv_pieces
 from daemon.store.bars import BarStore
 from daemon.store.bulk import BulkWriter
+from daemon.store.codec import to_floats
 from daemon.store.env import Environment, StoreConfig
 
 START_NS = 19_000 * NS_PER_DAY  # 2022-01-08
@@ -416,4 +417,4 @@ def test_numbers_become_the_nearest_floats(decimals):
     numbers = np.array([0, 1, -7, 618_003, 2**53 - 1, 2**53 + 1, 1_234_567_890_123_456_789, -(2**63) + 1])
     for some in (numbers[:4], numbers):
         expected = [float(Decimal(int(number)).scaleb(-decimals)) for number in some]
-        assert module.nearest(some, decimals).tolist() == expected
+        assert to_floats(some, decimals).tolist() == expected

@@ -5,7 +5,7 @@ import pytest
 from naive import tick_bars as naive
 
 from daemon.core.market import NS_PER_SECOND, Instrument, Timeframe
-from daemon.core.ticks import Stream, ticks
+from daemon.core.ticks import COLUMNS, Stream, ticks
 from daemon.research.plans import ProbeJob
 from daemon.research.selection import fingerprint, select
 from daemon.store.bars import BarStore
@@ -94,3 +94,12 @@ def test_holes_in_the_stretch_are_told(store):
     assert [hole.missing for hole in select(store, job(Timeframe.SEC_1)).holes] == [10, 2_990]
     first_minute = job(Timeframe.SEC_1, START_NS, START_NS + 60 * NS_PER_SECOND)
     assert [hole.missing for hole in select(store, first_minute).holes] == [10]
+
+
+def test_numbers_of_more_digits_than_a_float_holds_have_one_fingerprint(store):
+    rows = trades(500)
+    long = rows.column("size") + (1 << 53) * 10
+    columns = tuple(long if name == "size" else rows.column(name) for name in COLUMNS[Stream.TRADES])
+    put(store, rows._replace(columns=columns))
+    wanted = job(Timeframe.SEC_1)
+    assert select(store, wanted).digest == fingerprint(store, wanted)
