@@ -1,0 +1,227 @@
+"""What a strategy does at a bar's close: how much to buy, which orders to send."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from daemon.core.backtest import Reason
+from daemon.engine.fills import end, equity_of, send
+from daemon.engine.jit import kernel
+from daemon.engine.orders import (
+    ATR,
+    ATR_RISK,
+    FIXED_NOTIONAL,
+    FIXED_QUANTITY,
+    FRACTION,
+    FRACTIONAL,
+    KELLY,
+    NEVER_NS,
+    Kind,
+    Records,
+    Status,
+)
+
+_MARKET, _LIMIT, _STOP, _STOP_LIMIT = int(Kind.MARKET), int(Kind.LIMIT), int(Kind.STOP), int(Kind.STOP_LIMIT)
+_ENTRY, _SIGNAL, _TIMEOUT = int(Reason.ENTRY), int(Reason.SIGNAL), int(Reason.TIMEOUT)
+_FILLED = int(Status.FILLED)
+
+# Bits of a bar's signals.
+ENTER_LONG = 1
+ENTER_SHORT = 2
+EXIT_LONG = 4
+EXIT_SHORT = 8
+
+
+@kernel
+def decide(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    log: Records,
+    symbol: int,
+    close_ns: int,
+    close: float,
+    signals: int,
+    atr: float,
+) -> None:
+    """Act on a symbol's signals at the close of its bar.
+
+    signals: bits ENTER_LONG to EXIT_SHORT. atr: of that bar, quote currency, NaN where it is not known yet.
+    An exit closes the whole position at the market. An entry is sent when the symbol is flat, or is closed by an order
+    that was sent before it, and no entry waits; a long wins a tie.
+    """
+    account[0].now_ns = close_ns
+    held = symbols[symbol].quantity
+    leaves = False
+    if held != 0.0:
+        symbols[symbol].held_bars += 1
+        if signals & (EXIT_LONG if held > 0.0 else EXIT_SHORT):
+            _send_exit(orders, symbols, account, settings, log, symbol, close_ns, _SIGNAL)
+            leaves = True
+        elif symbols[symbol].held_bars >= settings[0].timeout_bars:
+            _send_exit(orders, symbols, account, settings, log, symbol, close_ns, _TIMEOUT)
+            leaves = True
+    if symbols[symbol].entries > 0 and signals & (EXIT_LONG | EXIT_SHORT):
+        _cancel_entries(orders, symbols, account, log, symbol, signals)
+    if not signals & (ENTER_LONG | ENTER_SHORT):
+        return
+    if settings[0].is_averaging:
+        leaves = True
+    if (held != 0.0 and not leaves) or symbols[symbol].entries > 0:
+        return
+    waiting = 0
+    for other in range(symbols.size):
+        if symbols[other].quantity != 0.0 or symbols[other].entries > 0:
+            waiting += 1
+    if held == 0.0 and waiting >= settings[0].max_positions:
+        return
+    side = 1 if signals & ENTER_LONG else -1
+    _send_entry(orders, symbols, account, settings, log, symbol, close_ns, close, atr, side)
+
+
+@kernel
+def _send_exit(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    log: Records,
+    symbol: int,
+    close_ns: int,
+    reason: int,
+) -> None:
+    for place in range(symbols[symbol].orders):
+        if orders[symbol, place].closes and not orders[symbol, place].is_done:
+            return  # one is under way
+    order = np.zeros(1, orders.dtype)
+    order[0].symbol = symbol
+    order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
+    order[0].kind = _MARKET
+    order[0].reason = reason
+    order[0].reduces = 1
+    order[0].closes = 1
+    order[0].sent_ns = close_ns
+    order[0].live_ns = close_ns + settings[0].latency_ns
+    order[0].expires_ns = NEVER_NS
+    send(orders, symbols, account, log, order)
+
+
+@kernel
+def _cancel_entries(
+    orders: Records, symbols: Records, account: Records, log: Records, symbol: int, signals: int
+) -> None:
+    for place in range(symbols[symbol].orders):
+        order = orders[symbol, place]
+        against = EXIT_LONG if order.side > 0 else EXIT_SHORT
+        if order.reason == _ENTRY and order.reduces == 0 and signals & against:
+            end(orders, symbols, account, log, symbol, place, _FILLED)
+    kept = 0
+    for place in range(symbols[symbol].orders):
+        if not orders[symbol, place].is_done:
+            orders[symbol, kept] = orders[symbol, place]
+            kept += 1
+    symbols[symbol].orders = kept
+
+
+@kernel
+def _distance(value: float, unit: int, price: float, atr: float) -> float:
+    """Return a distance in quote currency; NaN for one in ATR where there is none."""
+    if unit == FRACTION:
+        return value * price
+    return value * atr if unit == ATR else value
+
+
+@kernel
+def _send_entry(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    log: Records,
+    symbol: int,
+    close_ns: int,
+    close: float,
+    atr: float,
+    side: int,
+) -> None:
+    rules = settings[0]
+    order = np.zeros(1, orders.dtype)
+    order[0].symbol = symbol
+    order[0].side = side
+    order[0].reason = _ENTRY
+    order[0].kind = rules.entry_kind
+    order[0].force = rules.entry_force
+    order[0].post_only = rules.entry_post_only
+    order[0].sent_ns = close_ns
+    order[0].live_ns = close_ns + rules.latency_ns
+    order[0].expires_ns = order[0].live_ns + rules.entry_good_ns if rules.entry_good_ns > 0 else NEVER_NS
+    if rules.entry_kind == _LIMIT:
+        order[0].price = close - side * _distance(rules.entry_offset, rules.entry_offset_unit, close, atr)
+    elif rules.entry_kind != _MARKET:
+        stop = close + side * _distance(rules.entry_offset, rules.entry_offset_unit, close, atr)
+        order[0].stop = stop
+        if rules.entry_kind == _STOP_LIMIT:
+            order[0].price = stop + side * _distance(
+                rules.entry_limit_offset, rules.entry_limit_offset_unit, close, atr
+            )
+    # Exits in ATR are distances from now on; fractions are of the fill, whenever that is.
+    order[0].loss = rules.loss if rules.loss_unit != ATR else rules.loss * atr
+    order[0].loss_is_fraction = rules.loss_unit == FRACTION
+    order[0].target = rules.target if rules.target_unit != ATR else rules.target * atr
+    order[0].target_is_fraction = rules.target_unit == FRACTION
+    order[0].follow = rules.follow if rules.follow_unit != ATR else rules.follow * atr
+    order[0].follow_is_fraction = rules.follow_unit == FRACTION
+    order[0].follow_from = rules.follow_from if rules.follow_from_unit != ATR else rules.follow_from * atr
+    order[0].follow_from_is_fraction = rules.follow_from_unit == FRACTION
+    quantity, notional = _size(symbols, account, settings, symbol, close, atr)
+    order[0].quantity = quantity
+    order[0].notional = notional
+    prices = order[0].price + order[0].stop + order[0].loss + order[0].target + order[0].follow
+    # Without an ATR yet there is no level to send an order at: the signal is dropped.
+    if np.isfinite(prices + order[0].follow_from) and (quantity > 0.0 or notional > 0.0):
+        send(orders, symbols, account, log, order)
+
+
+@kernel
+def _size(
+    symbols: Records, account: Records, settings: Records, symbol: int, close: float, atr: float
+) -> tuple[float, float]:
+    """Return quantity (base units) and notional (quote) of an entry, the one that is not known as 0.
+
+    Shares are of the equity at this close. What the account cannot carry is cut when the order is filled.
+    """
+    rules = settings[0]
+    share = max(0.0, equity_of(symbols, account)) / rules.shares
+    most = rules.max_notional
+    if rules.sizing == FIXED_QUANTITY:
+        return rules.size_first, 0.0
+    if rules.sizing == FIXED_NOTIONAL:
+        return 0.0, min(rules.size_first, most)
+    if rules.sizing == FRACTIONAL:
+        return 0.0, min(share * rules.size_first, most)
+    if rules.sizing == KELLY:
+        return 0.0, min(share * _kelly(account, settings), most)
+    if rules.sizing == ATR_RISK:
+        return (share * rules.size_first / (rules.size_second * atr), 0.0) if atr > 0.0 else (0.0, 0.0)
+    sigma = symbols[symbol].sigma * rules.year_root
+    if not sigma > 0.0:
+        return 0.0, 0.0
+    return 0.0, min(share * min(rules.size_first / sigma, rules.size_second), most)
+
+
+@kernel
+def _kelly(account: Records, settings: Records) -> float:
+    """Return the fraction of a share that past trades justify: 0 where they lose."""
+    rules = settings[0]
+    wins, losses = account[0].wins, account[0].losses
+    if wins + losses < rules.size_least:
+        return rules.size_third  # type: ignore[no-any-return]
+    if wins == 0:
+        return 0.0
+    won = wins / (wins + losses)
+    full = 1.0
+    if losses > 0:
+        payoff = (account[0].won / wins) / (account[0].lost / losses)
+        full = won - (1.0 - won) / payoff
+    return max(0.0, min(full * rules.size_first, rules.size_second))  # type: ignore[no-any-return]

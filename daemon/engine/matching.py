@@ -1,0 +1,416 @@
+"""How orders meet the market: at an open, along a bar's path, at a trade, at a quote.
+
+A bar does not tell whether its low or its high came first, so it is walked both ways, on a copy, and the worse (or, for
+an optimistic run, the better) is kept. `docs/backtest.md` states the contract; `tests/naive/simulate.py` repeats it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from daemon.core.backtest import Reason
+from daemon.engine.fills import affordable, end, fill, liquidation_price, rearm, send, sweep, trailing_level
+from daemon.engine.jit import kernel
+from daemon.engine.orders import Force, Kind, Records, Reference, Status
+
+_MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
+_GTC, _IOC, _FOK = (int(force) for force in Force)
+_OPEN, _LEVEL, _TRADE, _QUOTE = (
+    int(Reference.OPEN),
+    int(Reference.LEVEL),
+    int(Reference.TRADE),
+    int(Reference.QUOTE),
+)
+_WOULD_TAKE, _NOT_FILLED, _EXPIRED = int(Status.WOULD_TAKE), int(Status.NOT_FILLED), int(Status.EXPIRED)
+_LIQUIDATION = int(Reason.LIQUIDATION)
+_NOTHING = -1
+
+
+@kernel
+def liquidate(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    log: Records,
+    symbol: int,
+    reference: float,
+    reference_kind: int,
+) -> None:
+    """Close a whole position at the market, for its margin is gone; its own orders end with it."""
+    order = np.zeros(1, orders.dtype)
+    order[0].symbol = symbol
+    order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
+    order[0].reason = _LIQUIDATION
+    order[0].reduces = 1
+    order[0].closes = 1
+    order[0].has_arrived = 1
+    order[0].sent_ns = account[0].now_ns
+    order[0].expires_ns = np.int64((1 << 63) - 1)
+    room = symbols[symbol].room
+    # A venue liquidates whatever the volume is.
+    symbols[symbol].room = np.inf
+    if send(orders, symbols, account, log, order):
+        place = symbols[symbol].orders - 1
+        fill(
+            orders, symbols, account, settings, costs, log, symbol, place, reference, reference_kind, np.inf, bool(0)
+        )
+    symbols[symbol].room = room
+
+
+@kernel
+def expire(orders: Records, symbols: Records, account: Records, log: Records, symbol: int, now_ns: int) -> None:
+    """End orders whose time is over."""
+    for place in range(symbols[symbol].orders):
+        if orders[symbol, place].expires_ns <= now_ns:
+            end(orders, symbols, account, log, symbol, place, _EXPIRED)
+
+
+@kernel
+def _is_through(settings: Records, side: int, limit: float, price: float) -> bool:
+    """Tell whether a price fills a resting limit order."""
+    beyond = (limit - price) * side
+    return beyond > 0.0 if settings[0].needs_through else beyond >= 0.0  # type: ignore[no-any-return]
+
+
+@kernel
+def at_price(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    log: Records,
+    symbol: int,
+    price: float,
+    now_ns: int,
+    reference_kind: int,
+    size: float,
+) -> None:
+    """Let a symbol's orders meet one price: an open, or a trade. Orders of that very moment come in the order sent.
+
+    size: base units the price offers to resting orders. Orders arrive whose time has come.
+    """
+    account[0].now_ns = now_ns
+    expire(orders, symbols, account, log, symbol, now_ns)
+    held = symbols[symbol].quantity
+    if held != 0.0:
+        symbols[symbol].best = max(symbols[symbol].best, price)
+        symbols[symbol].worst = min(symbols[symbol].worst, price)
+        level = liquidation_price(symbols, settings, symbol)
+        if (held > 0.0 and price <= level) or (held < 0.0 and price >= level):
+            liquidate(orders, symbols, account, settings, costs, log, symbol, price, reference_kind)
+    offered = size
+    place = 0
+    # Orders that fills send are met in the same round.
+    while place < symbols[symbol].orders:
+        order = orders[symbol, place]
+        if order.is_done or order.live_ns > now_ns:
+            place += 1
+            continue
+        arrives = order.has_arrived == 0
+        orders[symbol, place].has_arrived = 1
+        taking, kind = price, reference_kind
+        if reference_kind != _OPEN and symbols[symbol].ask > 0.0:
+            taking, kind = symbols[symbol].ask if order.side > 0 else symbols[symbol].bid, _QUOTE
+        if order.kind == _TRAILING:
+            _trail(orders, symbol, place, price)
+        if (order.kind == _STOP or order.kind == _STOP_LIMIT) and (price - order.stop) * order.side >= 0.0:
+            orders[symbol, place].kind = _MARKET if order.kind == _STOP else _LIMIT
+            arrives = True
+        elif order.kind == _TRAILING and order.extreme > 0.0:
+            level = trailing_level(orders, symbol, place)
+            if (price - level) * order.side >= 0.0:
+                orders[symbol, place].kind = _MARKET
+        if order.kind == _MARKET:
+            fill(orders, symbols, account, settings, costs, log, symbol, place, taking, kind, np.inf, bool(0))
+        elif order.kind == _LIMIT:
+            if arrives:
+                _arrive(orders, symbols, account, settings, costs, log, symbol, place, taking, kind)
+            elif _is_through(settings, order.side, order.price, price):
+                offered -= fill(
+                    orders, symbols, account, settings, costs, log, symbol, place, order.price, _LEVEL, offered, bool(1)
+                )
+        place += 1
+    sweep(orders, symbols, symbol)
+
+
+@kernel
+def at_quote(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    log: Records,
+    symbol: int,
+    now_ns: int,
+) -> None:
+    """Let orders that take meet a quote: market orders, and limits that arrive. Resting orders wait for trades."""
+    account[0].now_ns = now_ns
+    expire(orders, symbols, account, log, symbol, now_ns)
+    place = 0
+    while place < symbols[symbol].orders:
+        order = orders[symbol, place]
+        if not order.is_done and order.live_ns <= now_ns:
+            taking = symbols[symbol].ask if order.side > 0 else symbols[symbol].bid
+            arrives = order.has_arrived == 0
+            orders[symbol, place].has_arrived = 1
+            if order.kind == _MARKET:
+                fill(orders, symbols, account, settings, costs, log, symbol, place, taking, _QUOTE, np.inf, bool(0))
+            elif order.kind == _LIMIT and arrives:
+                _arrive(orders, symbols, account, settings, costs, log, symbol, place, taking, _QUOTE)
+        place += 1
+    sweep(orders, symbols, symbol)
+
+
+@kernel
+def _arrive(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    log: Records,
+    symbol: int,
+    place: int,
+    price: float,
+    reference_kind: int,
+) -> None:
+    """Let a limit order arrive: what the market offers within its limit is taken, the rest rests or is cancelled."""
+    order = orders[symbol, place]
+    if (order.price - price) * order.side >= 0.0:
+        if order.post_only:
+            end(orders, symbols, account, log, symbol, place, _WOULD_TAKE)
+            return
+        if order.force != _FOK or _fits(symbols, account, settings, costs, symbol, order.side, order.quantity, price):
+            fill(
+                orders, symbols, account, settings, costs, log, symbol, place, price, reference_kind, np.inf, bool(0)
+            )
+    if order.force != _GTC and not order.is_done:
+        end(orders, symbols, account, log, symbol, place, _NOT_FILLED)
+
+
+@kernel
+def _fits(
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    symbol: int,
+    side: int,
+    quantity: float,
+    price: float,
+) -> bool:
+    """Tell whether volume and money allow all of a quantity."""
+    if quantity > symbols[symbol].room:
+        return False
+    if symbols[symbol].quantity * side < 0.0:
+        return True
+    rate, fixed = costs[0].taker_rate * costs[0].scale, costs[0].fixed_fee * costs[0].scale
+    return quantity <= affordable(symbols, account, settings, symbol, price, price, rate, fixed)  # type: ignore[no-any-return]
+
+
+@kernel
+def _trail(orders: Records, symbol: int, place: int, price: float) -> None:
+    """Let a trailing stop see a price: it begins to follow, or follows."""
+    order = orders[symbol, place]
+    if order.extreme == 0.0:
+        if (order.activation - price) * -order.side <= 0.0:
+            orders[symbol, place].extreme = price
+    elif (price - order.extreme) * -order.side > 0.0:
+        orders[symbol, place].extreme = price
+
+
+@kernel
+def walk_bar(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    log: Records,
+    symbol: int,
+    opened: float,
+    high: float,
+    low: float,
+    close: float,
+    spare: Records,
+) -> None:
+    """Walk a bar after its open both ways and keep the worse, or the better for an optimistic run.
+
+    spare: (>= orders of a symbol,) ORDER, overwritten. Ways are judged by cash and position at the close; where they
+    are equal the low comes first.
+    """
+    account[0].tries += 1
+    count = symbols[symbol].orders
+    for place in range(count):
+        spare[place] = orders[symbol, place]
+    kept_symbol, kept_account = symbols[symbol : symbol + 1].copy(), account.copy()
+    _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, bool(1))
+    low_first = account[0].cash + symbols[symbol].quantity * close
+    _restore(orders, symbols, account, symbol, count, spare, kept_symbol, kept_account)
+    _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, bool(0))
+    high_first = account[0].cash + symbols[symbol].quantity * close
+    keeps = high_first > low_first if settings[0].is_optimistic else high_first < low_first
+    if not keeps:
+        _restore(orders, symbols, account, symbol, count, spare, kept_symbol, kept_account)
+        _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, bool(1))
+
+
+@kernel
+def _restore(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    symbol: int,
+    count: int,
+    spare: Records,
+    kept_symbol: Records,
+    kept_account: Records,
+) -> None:
+    for place in range(count):
+        orders[symbol, place] = spare[place]
+    symbols[symbol] = kept_symbol[0]
+    account[0] = kept_account[0]
+
+
+@kernel
+def _walk(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    log: Records,
+    symbol: int,
+    opened: float,
+    high: float,
+    low: float,
+    close: float,
+    low_first: bool,  # noqa: FBT001
+) -> None:
+    if low_first:
+        _leg(orders, symbols, account, settings, costs, log, symbol, opened, low)
+        _leg(orders, symbols, account, settings, costs, log, symbol, low, high)
+        _leg(orders, symbols, account, settings, costs, log, symbol, high, close)
+    else:
+        _leg(orders, symbols, account, settings, costs, log, symbol, opened, high)
+        _leg(orders, symbols, account, settings, costs, log, symbol, high, low)
+        _leg(orders, symbols, account, settings, costs, log, symbol, low, close)
+    sweep(orders, symbols, symbol)
+
+
+@kernel
+def _leg(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    log: Records,
+    symbol: int,
+    start: float,
+    stop: float,
+) -> None:
+    """Move a price from start to stop: orders are met in the order in which it reaches them."""
+    way = 1 if stop > start else -1
+    at = start
+    while True:
+        place, level = _next_met(orders, symbols, settings, account, symbol, at, stop, way)
+        if place == _NOTHING:
+            break
+        at = level
+        if symbols[symbol].quantity != 0.0:
+            symbols[symbol].best = max(symbols[symbol].best, at)
+            symbols[symbol].worst = min(symbols[symbol].worst, at)
+        # Trailing stops on the other side have followed so far.
+        _follow(orders, symbols, symbol, at, account[0].now_ns)
+        if place == symbols[symbol].orders:
+            liquidate(orders, symbols, account, settings, costs, log, symbol, at, _LEVEL)
+        elif orders[symbol, place].kind == _LIMIT:
+            done = fill(
+                orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL, np.inf, bool(1)
+            )
+            if done == 0.0:
+                # Less than a lot is left of the bar's volume: no further limit order can fill.
+                symbols[symbol].room = 0.0
+        elif orders[symbol, place].kind == _STOP_LIMIT:
+            orders[symbol, place].kind = _LIMIT
+            _arrive(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL)
+        else:
+            orders[symbol, place].kind = _MARKET
+            fill(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL, np.inf, bool(0))
+    if symbols[symbol].quantity != 0.0:
+        symbols[symbol].best = max(symbols[symbol].best, stop)
+        symbols[symbol].worst = min(symbols[symbol].worst, stop)
+    _follow(orders, symbols, symbol, stop, account[0].now_ns)
+
+
+@kernel
+def _follow(orders: Records, symbols: Records, symbol: int, price: float, now_ns: int) -> None:
+    for place in range(symbols[symbol].orders):
+        order = orders[symbol, place]
+        if order.kind == _TRAILING and not order.is_done and order.live_ns <= now_ns:
+            _trail(orders, symbol, place, price)
+
+
+@kernel
+def _next_met(
+    orders: Records,
+    symbols: Records,
+    settings: Records,
+    account: Records,
+    symbol: int,
+    at: float,
+    stop: float,
+    way: int,
+) -> tuple[int, float]:
+    """Find which order a price that moves from `at` to `stop` meets first, and where; of several the first sent.
+
+    Returns its place, the number of orders for a liquidation, or -1. A level that lies behind the price already, as
+    that of an exit that was sent just now may, is met at once.
+    """
+    now_ns = account[0].now_ns
+    found = _NOTHING
+    nearest, met = np.inf, at
+    held = symbols[symbol].quantity
+    if held * way < 0.0:
+        # A price that falls takes longs, one that rises shorts.
+        level = liquidation_price(symbols, settings, symbol)
+        if (stop - level) * way >= 0.0:
+            found = symbols[symbol].orders
+            nearest = max((level - at) * way, 0.0)
+            met = level if nearest > 0.0 else at
+    for place in range(symbols[symbol].orders):
+        order = orders[symbol, place]
+        if order.is_done or order.live_ns > now_ns or order.kind == _MARKET:
+            continue
+        if order.kind == _LIMIT:
+            # A falling price meets those who buy.
+            if order.side == way or symbols[symbol].room <= 0.0:
+                continue
+            level = order.price
+            if not _is_through(settings, order.side, level, stop):
+                continue
+        else:
+            if order.side != way:
+                continue
+            if order.kind == _TRAILING:
+                if order.extreme == 0.0:
+                    continue
+                level = trailing_level(orders, symbol, place)
+            else:
+                level = order.stop
+            if (stop - level) * way < 0.0:
+                continue
+        distance = max((level - at) * way, 0.0)
+        if distance < nearest:
+            nearest = distance
+            met = level if distance > 0.0 else at
+            found = place
+    return found, met
+
+
+__all__ = ["at_price", "at_quote", "rearm", "walk_bar"]

@@ -1,0 +1,402 @@
+"""Orders, positions and the account as records that kernels work on, and the log of fills.
+
+There are few of these at a time, each read and written as a whole, and a bar is tried on a copy of them: so they are
+records. What there are many of (bars, ticks, fills once they are done) are columns.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.core import backtest
+from daemon.engine import costs
+
+if TYPE_CHECKING:
+    from daemon.core.backtest import BacktestSpec, Distance
+
+Records = NDArray[Any]
+
+NEVER_NS: Final = (1 << 63) - 1
+
+
+class Kind(IntEnum):
+    """Order types as kernels know them. A take-profit is a limit, a triggered stop a market order."""
+
+    MARKET = 0
+    LIMIT = 1
+    STOP = 2
+    STOP_LIMIT = 3
+    TRAILING = 4
+
+
+class Force(IntEnum):
+    """Time in force. GTD is GTC with an end."""
+
+    GTC = 0
+    IOC = 1
+    FOK = 2
+
+
+class Status(IntEnum):
+    """What a row of the log says of its order; stored, the numbers never change."""
+
+    FILLED = 0
+    TOO_SMALL = 1  # below the least notional or one lot
+    NO_MONEY = 2  # nothing left to buy or margin with
+    WOULD_TAKE = 3  # a post-only order that met the market
+    NOT_FILLED = 4  # IOC or FOK, cancelled
+    EXPIRED = 5
+    TOO_MANY = 6  # no room for another order of the symbol
+
+
+class Reference(IntEnum):
+    """What a fill's reference price is; stored, the numbers never change."""
+
+    OPEN = 0
+    LEVEL = 1
+    TRADE = 2
+    QUOTE = 3
+    CLOSE = 4
+
+
+ORDER: Final = np.dtype(
+    [
+        ("id", "i8"),
+        ("symbol", "i8"),
+        ("kind", "i8"),
+        ("side", "i8"),  # 1 buys, -1 sells
+        ("force", "i8"),
+        ("reason", "i8"),
+        ("quantity", "f8"),  # base units left; 0 and closes: all there is; 0 and a notional: not known before the fill
+        ("filled", "f8"),
+        ("notional", "f8"),
+        ("price", "f8"),  # of a limit
+        ("stop", "f8"),
+        ("trail", "f8"),
+        ("extreme", "f8"),  # best price seen by a trailing stop, 0 while it waits for its activation
+        ("activation", "f8"),  # price from which a trailing stop follows, 0 for at once
+        ("respawn", "f8"),  # of a grid: distance of the opposite order
+        ("sent_ns", "i8"),
+        ("live_ns", "i8"),
+        ("expires_ns", "i8"),
+        ("oco", "i8"),  # orders of one number: a fill of one cancels the others
+        ("parent", "i8"),  # entry whose exits these are: a fill of one takes its quantity from the others
+        ("target", "f8"),  # exits that a fill sends, as distances; 0 for none
+        ("loss", "f8"),
+        ("follow", "f8"),
+        ("follow_from", "f8"),
+        ("target_is_fraction", "i1"),
+        ("loss_is_fraction", "i1"),
+        ("follow_is_fraction", "i1"),
+        ("follow_from_is_fraction", "i1"),
+        ("trail_is_fraction", "i1"),
+        ("reduces", "i1"),
+        ("closes", "i1"),
+        ("post_only", "i1"),
+        ("has_arrived", "i1"),
+        ("is_done", "i1"),
+    ],
+    align=True,
+)
+"""An order. Times are ns UTC, prices and distances quote currency (distances that are fractions: of the fill)."""
+
+SYMBOL: Final = np.dtype(
+    [
+        ("quantity", "f8"),  # negative is short
+        ("entry_price", "f8"),  # average cost, 0 when flat
+        ("position", "i8"),  # number of the position, from 1, counted over all symbols
+        ("best", "f8"),  # highest and lowest price since the position was opened
+        ("worst", "f8"),
+        ("held_bars", "i8"),
+        ("realised", "f8"),  # of the open position, after fees
+        ("staked", "f8"),  # worth of the open position's entries
+        ("mark", "f8"),
+        ("bid", "f8"),
+        ("ask", "f8"),
+        ("room", "f8"),  # base units that orders may still take
+        ("volume", "f8"),  # of the bar that participation is judged by
+        ("sigma", "f8"),
+        ("day_volume", "f8"),
+        ("funding", "f8"),  # received so far, negative when paid
+        ("low_trigger", "f8"),  # nothing happens strictly between the two
+        ("high_trigger", "f8"),
+        ("wake_ns", "i8"),
+        ("orders", "i8"),
+        ("entries", "i8"),  # orders that wait to open
+        ("row", "i8"),
+        ("stop_row", "i8"),
+        ("funding_row", "i8"),
+        ("funding_stop", "i8"),
+        ("tick", "f8"),
+        ("lot", "f8"),
+        ("min_notional", "f8"),
+    ],
+    align=True,
+)
+"""A symbol's position and market. Triggers and wake_ns: see `fills.rearm`."""
+
+ACCOUNT: Final = np.dtype(
+    [
+        ("cash", "f8"),
+        ("fees", "f8"),
+        ("next_id", "i8"),
+        ("positions", "i8"),  # opened so far
+        ("open_positions", "i8"),
+        ("log_rows", "i8"),
+        ("samples", "i8"),
+        ("events", "i8"),
+        ("now_ns", "i8"),
+        ("listed", "i8"),  # orders of the list that were sent
+        ("wanted_feed", "i8"),
+        ("wins", "i8"),
+        ("losses", "i8"),
+        ("won", "f8"),  # sums of returns on the stake
+        ("lost", "f8"),
+        ("tries", "i8"),  # bars that were walked both ways
+    ],
+    align=True,
+)
+"""The account and the place of the run."""
+
+SETTINGS: Final = np.dtype(
+    [
+        ("leverage", "f8"),
+        ("maintenance", "f8"),
+        ("liquidation_rate", "f8"),
+        ("max_positions", "i8"),
+        ("max_notional", "f8"),
+        ("shares", "i8"),  # into how many the equity is divided
+        ("sizing", "i8"),
+        ("size_first", "f8"),
+        ("size_second", "f8"),
+        ("size_third", "f8"),
+        ("size_least", "i8"),
+        ("year_root", "f8"),  # sqrt of a year's days
+        ("latency_ns", "i8"),  # from a decision until the order is live
+        ("order_latency_ns", "i8"),  # of a listed order
+        ("is_optimistic", "i1"),
+        ("needs_through", "i1"),  # a price that only touches does not fill
+        ("on_ticks", "i1"),
+        ("entry_kind", "i8"),
+        ("entry_force", "i8"),
+        ("entry_post_only", "i1"),
+        ("entry_good_ns", "i8"),
+        ("entry_offset", "f8"),
+        ("entry_offset_unit", "i8"),
+        ("entry_limit_offset", "f8"),
+        ("entry_limit_offset_unit", "i8"),
+        ("target", "f8"),
+        ("target_unit", "i8"),
+        ("loss", "f8"),
+        ("loss_unit", "i8"),
+        ("follow", "f8"),
+        ("follow_unit", "i8"),
+        ("follow_from", "f8"),
+        ("follow_from_unit", "i8"),
+        ("timeout_bars", "i8"),
+        ("is_averaging", "i1"),
+    ],
+    align=True,
+)
+"""What a specification says, for kernels. `…_unit`: FRACTION, PRICE or ATR."""
+
+LOG: Final = np.dtype(
+    [
+        ("status", "i8"),
+        ("symbol", "i8"),
+        ("order_id", "i8"),
+        ("position", "i8"),
+        ("time_ns", "i8"),
+        ("sent_ns", "i8"),
+        ("side", "i8"),
+        ("reason", "i8"),
+        ("kind", "i8"),
+        ("is_maker", "i8"),
+        ("reference_kind", "i8"),
+        ("quantity", "f8"),
+        ("remaining", "f8"),
+        ("reference", "f8"),
+        ("price", "f8"),
+        ("spread", "f8"),  # cost in quote currency, as the next
+        ("impact", "f8"),
+        ("fee", "f8"),
+        ("fee_rate", "f8"),
+        ("fixed_fee", "f8"),
+        ("participation", "f8"),
+        ("volume", "f8"),
+        ("sigma", "f8"),
+        ("day_volume", "f8"),
+        ("cash", "f8"),  # after
+        ("position_quantity", "f8"),  # after
+        ("entry_price", "f8"),  # before
+        ("best", "f8"),
+        ("worst", "f8"),
+        ("funding", "f8"),  # of the symbol so far
+    ],
+    align=True,
+)
+"""A row of the log: a fill and why it has its price, or an order that ended without one."""
+
+FRACTION: Final = 0
+PRICE: Final = 1
+ATR: Final = 2
+_UNITS: Final = {"fraction": FRACTION, "price": PRICE, "atr": ATR}
+
+FIXED_QUANTITY: Final = 0
+FIXED_NOTIONAL: Final = 1
+FRACTIONAL: Final = 2
+KELLY: Final = 3
+VOLATILITY: Final = 4
+ATR_RISK: Final = 5
+
+_KINDS: Final = {
+    "market": Kind.MARKET,
+    "limit": Kind.LIMIT,
+    "take_profit": Kind.LIMIT,
+    "stop": Kind.STOP,
+    "stop_limit": Kind.STOP_LIMIT,
+    "trailing_stop": Kind.TRAILING,
+}
+_FORCES: Final = {"GTC": Force.GTC, "GTD": Force.GTC, "IOC": Force.IOC, "FOK": Force.FOK}
+_NO_LIMIT: Final = 1 << 40
+
+
+def settings_of(spec: BacktestSpec, year_days: int, *, optimistic: bool) -> Records:
+    """Return a specification's settings as a record, shape (1,)."""
+    record = np.zeros(1, dtype=SETTINGS)
+    account, entry, width_ns = spec.account, spec.entry_order, spec.timeframe.ns
+    markets = len(spec.markets)
+    on_ticks = spec.fills == "ticks"
+    delay_ns = spec.latency.feed_ns + spec.latency.order_ns
+    listed_ns = spec.latency.order_ns
+    if not on_ticks:
+        # Bars cannot tell a part of themselves: only whole ones delay.
+        delay_ns, listed_ns = delay_ns // width_ns * width_ns, listed_ns // width_ns * width_ns
+    values: dict[str, Any] = {
+        "leverage": account.leverage,
+        "maintenance": account.maintenance_margin,
+        "liquidation_rate": account.liquidation_rate,
+        "max_positions": account.max_positions or _NO_LIMIT,
+        "max_notional": account.max_position_notional or np.inf,
+        "shares": min(markets, account.max_positions or markets),
+        "year_root": np.sqrt(float(year_days)),
+        "latency_ns": delay_ns,
+        "order_latency_ns": listed_ns,
+        "is_optimistic": optimistic,
+        "needs_through": spec.limit_fills == "through",
+        "on_ticks": on_ticks,
+        "entry_kind": _KINDS[entry.type],
+        "entry_force": _FORCES[entry.time_in_force],
+        "entry_post_only": entry.post_only,
+        "entry_good_ns": entry.good_for_bars * width_ns if entry.good_for_bars else 0,
+        "timeout_bars": spec.exits.timeout_bars or _NO_LIMIT,
+        "is_averaging": isinstance(spec.program, backtest.Averaging),
+    }
+    trailing = spec.exits.trailing_stop
+    distances = {
+        "entry_offset": entry.offset,
+        "entry_limit_offset": entry.limit_offset,
+        "target": spec.exits.take_profit,
+        "loss": spec.exits.stop_loss,
+        "follow": trailing.distance if trailing else None,
+        "follow_from": trailing.activation if trailing else None,
+    }
+    for name, distance in distances.items():
+        if distance is not None:
+            values[name], values[f"{name}_unit"] = distance.value, _UNITS[distance.unit]
+    values |= _sizing(spec)
+    for name, value in values.items():
+        record[name] = value
+    return record
+
+
+def _sizing(spec: BacktestSpec) -> dict[str, float]:
+    match spec.sizing:
+        case backtest.Fixed(quantity=quantity, notional=notional):
+            if quantity is not None:
+                return {"sizing": FIXED_QUANTITY, "size_first": quantity}
+            return {"sizing": FIXED_NOTIONAL, "size_first": notional or 0.0}
+        case backtest.FixedFractional(fraction=fraction):
+            # A program that buys in parts divides its share.
+            parts = spec.program.purchases if isinstance(spec.program, backtest.Averaging) else 1
+            return {"sizing": FRACTIONAL, "size_first": fraction / parts}
+        case backtest.Kelly() as kelly:
+            return {
+                "sizing": KELLY,
+                "size_first": kelly.fraction,
+                "size_second": kelly.cap,
+                "size_third": kelly.start,
+                "size_least": kelly.least_trades,
+            }
+        case backtest.VolatilityTarget(target=target, cap=cap):
+            return {"sizing": VOLATILITY, "size_first": target, "size_second": cap}
+        case backtest.AtrRisk(risk=risk, multiple=multiple):
+            return {"sizing": ATR_RISK, "size_first": risk, "size_second": multiple}
+
+
+def listed_orders(spec: BacktestSpec) -> Records:
+    """Return the orders of a list as records, in order of time; none for other programs.
+
+    ValueError for a distance in ATR: an order of the list knows no bar.
+    """
+    if not isinstance(spec.program, backtest.OrderList):
+        return np.zeros(0, dtype=ORDER)
+    listed = sorted(spec.program.orders, key=lambda each: each.time_ns)
+    records = np.zeros(len(listed), dtype=ORDER)
+    for record, order in zip(records, listed, strict=True):
+        closes = order.quantity is None and order.notional is None
+        values: dict[str, Any] = {
+            "symbol": order.symbol,
+            "kind": _KINDS[order.type],
+            "side": 1 if order.side == "buy" else -1,
+            "force": _FORCES[order.time_in_force],
+            "reason": backtest.Reason.MANUAL if closes or order.reduce_only else backtest.Reason.ENTRY,
+            "quantity": order.quantity or 0.0,
+            "notional": order.notional or 0.0,
+            "price": order.price or 0.0,
+            "stop": order.stop_price or 0.0,
+            "sent_ns": order.time_ns,
+            "expires_ns": order.expires_ns or NEVER_NS,
+            "oco": order.oco,
+            "reduces": closes or order.reduce_only,
+            "closes": closes,
+            "post_only": order.post_only,
+        }
+        if order.trail is not None:
+            values |= _listed_distance("trail", order.trail.distance)
+            if order.trail.activation is not None:
+                if order.trail.activation.unit != "price":
+                    raise ValueError("the activation of a listed trailing stop is a price")
+                values["activation"] = order.trail.activation.value
+        trailing = order.exits.trailing_stop
+        exits = {
+            "target": order.exits.take_profit,
+            "loss": order.exits.stop_loss,
+            "follow": trailing.distance if trailing else None,
+            "follow_from": trailing.activation if trailing else None,
+        }
+        for name, distance in exits.items():
+            if distance is not None:
+                values |= _listed_distance(name, distance)
+        for name, value in values.items():
+            record[name] = value
+    return records
+
+
+def _listed_distance(name: str, distance: Distance) -> dict[str, float]:
+    if distance.unit == "atr":
+        raise ValueError(f"{name} of a listed order is in ATR, which no bar of its own defines")
+    return {name: distance.value, f"{name}_is_fraction": distance.unit == "fraction"}
+
+
+def fee_rates(record: Records) -> tuple[float, float]:
+    """Return the maker's and the taker's rate, scaled."""
+    scale = float(record["scale"][0])
+    return float(record["maker_rate"][0]) * scale, float(record["taker_rate"][0]) * scale
+
+
+__all__ = ["ACCOUNT", "LOG", "ORDER", "SETTINGS", "SYMBOL", "Force", "Kind", "Records", "Reference", "Status", "costs"]

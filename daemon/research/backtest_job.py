@@ -1,0 +1,150 @@
+"""A backtest from its specification to its result: what a worker does, be it a thread or a process.
+
+This is where numba and TA-Lib are loaded, so only workers import this module.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from daemon.core.market import NS_PER_DAY
+from daemon.engine.orders import LOG, Reference
+from daemon.engine.simulate import Outcome, Progress, Simulation
+from daemon.engine.trades import trades_of
+from daemon.research.backtest_market import Loaded, feeds_of, grid_orders, load
+from daemon.research.backtest_outcome import Finding, Runs, conclude
+from daemon.research.backtest_records import BacktestOutcome, BacktestProgress
+from daemon.store.backtests import ColumnSpool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daemon.core.backtest import BacktestSpec
+    from daemon.engine.trades import Trades
+    from daemon.research.backtest_records import BacktestJob
+    from daemon.store.bars import BarStore
+
+# Share of the time that reading and deciding take; the runs share the rest.
+_LOADING: Final = 0.3
+_SATURDAY, _SUNDAY = 2, 3  # 1970-01-01 was a Thursday
+
+
+def run_backtest(
+    bars: BarStore,
+    job: BacktestJob,
+    progress: Callable[[BacktestProgress], None],
+    checkpoint: Callable[[], None],
+) -> BacktestOutcome:
+    """Run a backtest and spool its rows.
+
+    progress: told how far it is. checkpoint: called often; what it raises ends the backtest.
+    NotFound NO_BARS where the dates hold none.
+    """
+    started_ms = time.time_ns() // 1_000_000
+    spec = job.spec
+    loaded = []
+    for number, market in enumerate(spec.markets):
+        loaded.append(load(bars, spec, market, checkpoint))
+        progress(BacktestProgress(_LOADING * (number + 1) / len(spec.markets)))
+    runs = simulate(bars, spec, loaded, progress, checkpoint)
+    trades, belongs = trades_of(runs.main.log, len(loaded), int(Reference.CLOSE))
+    with ColumnSpool(Path(job.spool)) as spool:
+        _spool(spool, runs.main, trades, belongs)
+        finding = Finding(job.backtest_id, spec, loaded, runs, trades, _year_days(spec, loaded))
+        result = conclude(finding, started_ms, time.time_ns() // 1_000_000)
+        return BacktestOutcome(result, spool.parts)
+
+
+def simulate(
+    bars: BarStore,
+    spec: BacktestSpec,
+    loaded: list[Loaded],
+    progress: Callable[[BacktestProgress], None] = lambda _: None,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> Runs:
+    """Run a specification over loaded symbols: once over ticks, both ways over bars."""
+    first_ns = min(int(each.bars.start_ns[0]) for each in loaded)
+    span_ns = max(int(each.simulated.close_ns[-1]) for each in loaded) - first_ns
+    on_ticks = spec.fills == "ticks"
+    ways = (False,) if on_ticks else (False, True)
+    outcomes = []
+    for number, optimistic in enumerate(ways):
+
+        def noted(at: Progress, number: int = number) -> None:
+            checkpoint()
+            done = min(max((at.now_ns - first_ns) / span_ns, 0.0), 1.0)
+            fraction = _LOADING + (1 - _LOADING) * (number + done) / len(ways)
+            progress(BacktestProgress(fraction, at.now_ns, at.events))
+
+        run = Simulation(
+            spec,
+            [each.simulated for each in loaded],
+            feeds_of(bars, spec, loaded) if on_ticks else (),
+            optimistic=optimistic,
+            year_days=_year_days(spec, loaded),
+            orders=grid_orders(spec, loaded),
+        )
+        outcomes.append(run.run(noted))
+    return Runs(outcomes[0], None if on_ticks else outcomes[1])
+
+
+def _year_days(spec: BacktestSpec, loaded: list[Loaded]) -> int:
+    """Return the days of a year: as configured, else 365 where any symbol trades at weekends, 252 where none does."""
+    if spec.calendar_days is not None:
+        return spec.calendar_days
+    for each in loaded:
+        weekday = (each.bars.start_ns // NS_PER_DAY) % 7
+        if np.any((weekday == _SATURDAY) | (weekday == _SUNDAY)):
+            return 365
+    days = loaded[0].bars.start_ns // NS_PER_DAY
+    # Too short to hold a weekend: nothing but the name could tell, and most of what is traded here never closes.
+    return 252 if int(days[-1] - days[0]) >= 7 else 365  # noqa: PLR2004 - a week
+
+
+def _spool(spool: ColumnSpool, run: Outcome, trades: Trades, belongs: np.typing.NDArray[np.int64]) -> None:
+    log = run.log
+    fills = log["status"] == 0
+    names = [name for name in LOG.names or () if name not in ("status", "best", "worst", "entry_price", "funding")]
+    columns = {name: np.ascontiguousarray(log[name][fills]) for name in names}
+    spool.add("fills", {"id": np.arange(int(fills.sum())), "trade_id": belongs[fills], **columns})
+    quantity_worth = np.where(trades.worth > 0, trades.worth, 1.0)
+    spool.add(
+        "trades",
+        {
+            "id": np.arange(trades.size),
+            "symbol": trades.symbol,
+            "side": trades.side,
+            "entry_ns": trades.entry_ns,
+            "exit_ns": trades.exit_ns,
+            "entry_price": trades.entry_price,
+            "exit_price": trades.exit_price,
+            "quantity": trades.quantity,
+            "entry_slippage": trades.entry_slippage,
+            "exit_slippage": trades.exit_slippage,
+            "entry_fees": trades.entry_fees,
+            "exit_fees": trades.exit_fees,
+            "funding": trades.funding,
+            "pnl": trades.pnl,
+            "pnl_percent": 100 * trades.pnl / quantity_worth,
+            "mae_percent": 100 * trades.mae,
+            "mfe_percent": 100 * trades.mfe,
+            "reason": trades.reason,
+            "crossed_gap": np.zeros(trades.size, dtype=np.int64),
+            "is_end": trades.is_end,
+        },
+    )
+    samples = run.samples
+    spool.add(
+        "equity",
+        {
+            "time_ns": samples.time_ns,
+            "equity": samples.equity,
+            "cash": samples.cash,
+            "positions_value": samples.worth,
+            "unrealized_pnl": samples.unrealised,
+        },
+    )

@@ -1,0 +1,290 @@
+"""One symbol of a backtest, read from the store: its bars and what a strategy says at their closes, its ticks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from daemon.core import backtest
+from daemon.core.errors import Code, NotFound
+from daemon.core.market import NS_PER_HOUR, Bars, Float64s, Int64s, Timeframe, TsNs
+from daemon.core.strategy import Strategy
+from daemon.core.ticks import Stream
+from daemon.engine import conditions
+from daemon.engine.columns import ATR, lookback
+from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT
+from daemon.engine.indicators import IndicatorColumns
+from daemon.engine.orders import Kind
+from daemon.engine.program import NEVER, compile_strategies
+from daemon.engine.simulate import QUOTES, TRADES, Chunk, Feed, SymbolBars
+from daemon.engine.trailing import LEAST_BARS, daily_figures
+from daemon.research.plans import TRADE_STREAMS
+from daemon.research.selection import select
+from daemon.store.funding import FundingStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from daemon.core.backtest import BacktestSpec, Market, Rules
+    from daemon.core.market import Instrument
+    from daemon.core.ports import Hole
+    from daemon.engine.orders import Records
+    from daemon.engine.program import Program
+    from daemon.research.selection import Selection
+    from daemon.store.bars import BarStore
+
+Bytes = np.typing.NDArray[np.uint8]
+
+_BITS: Final = (ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT)
+_QUOTE_COLUMNS: Final = ("time_ns", "bid", "ask")
+_TRADE_COLUMNS: Final = ("time_ns", "price", "size")
+
+
+class _Wanted(NamedTuple):
+    """Bars to select, as `selection.select` asks for."""
+
+    instrument: Instrument
+    timeframe: Timeframe
+    source: Timeframe | Stream
+    start_ns: TsNs | None
+    stop_ns: TsNs | None
+
+
+class Loaded(NamedTuple):
+    """A symbol, ready to be simulated.
+
+    bars: those that are traded, without the warm-up. volume: their volumes in base units. digest: of every row that was
+    read, warm-up included. warmup: how many bars before the first were read. holes: known ones in the range.
+    dropped_signals: whether the strategy asks for an ATR that the first bars do not have.
+    """
+
+    market: Market
+    bars: Bars
+    volume: Float64s
+    simulated: SymbolBars
+    digest: str
+    warmup: int
+    holes: tuple[Hole, ...]
+
+
+def load(store: BarStore, spec: BacktestSpec, market: Market, checkpoint: Callable[[], None]) -> Loaded:
+    """Read a symbol's bars and decide, bar by bar, what its strategy says; NotFound NO_BARS where there are none.
+
+    Memory: 48 bytes a bar, 8 for each column that the strategy uses, and 33 that stay.
+    """
+    program = _compiled(spec.program) if isinstance(spec.program, backtest.Rules) else None
+    before = _warmup_bars(spec, program)
+    selection, first = _with_warmup(store, spec, market, before)
+    whole = selection.bars
+    if first == whole.size:
+        raise NotFound(
+            Code.NO_BARS,
+            f"{market.instrument.key} has no {spec.timeframe} bars in the dates asked for: `atlasd data symbols` shows "
+            "what is stored",
+            {"symbol": market.instrument.key, "timeframe": spec.timeframe},
+        )
+    checkpoint()
+    columns = IndicatorColumns(whole)
+    if program is not None:
+        signals = _signals(program, columns, checkpoint)[first:]
+    else:
+        signals = _regular(spec.program, whole.size - first)
+    atr = np.full(whole.size, np.nan)
+    if _uses_atr(spec):
+        atr = np.asarray(columns[ATR], dtype=np.float64)
+    del columns
+    volume = whole.volume
+    if market.volume_unit == "quote":
+        volume = volume / ((whole.high + whole.low + whole.close) / 3)
+    sigma, day_volume = daily_figures(whole, volume)
+    bars = whole.rows(first, whole.size)
+    volume = np.ascontiguousarray(volume[first:])
+    funding_ns, funding_rate = _funding(store, spec, market, int(bars.start_ns[0]), int(bars.start_ns[-1]))
+    simulated = SymbolBars(
+        close_ns=bars.start_ns + spec.timeframe.ns,
+        values=np.array([*bars[1:5], volume]),
+        signals=signals,
+        atr=np.ascontiguousarray(atr[first:]),
+        sigma=np.ascontiguousarray(sigma[first:]),
+        day_volume=np.ascontiguousarray(day_volume[first:]),
+        funding_ns=funding_ns,
+        funding_rate=funding_rate,
+    )
+    holes = _holes(store, spec, market, bars)
+    return Loaded(market, bars, volume, simulated, selection.digest, first, holes)
+
+
+def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[Feed]:
+    """Open the ticks that fills are made against, symbol by symbol, quotes before trades of the same moment."""
+    feeds = []
+    for symbol, each in enumerate(loaded):
+        instrument = each.market.instrument
+        streams = store.ticks.streams(instrument)
+        trades = next(stream for stream in TRADE_STREAMS if stream in streams)
+        span = int(each.bars.start_ns[0]), int(each.bars.start_ns[-1]) + spec.timeframe.ns
+        if Stream.QUOTES in streams:
+            feeds.append(Feed(symbol, QUOTES, _chunks(store, instrument, Stream.QUOTES, _QUOTE_COLUMNS, span)))
+        feeds.append(Feed(symbol, TRADES, _chunks(store, instrument, trades, _TRADE_COLUMNS, span)))
+    return feeds
+
+
+def grid_orders(spec: BacktestSpec, loaded: list[Loaded]) -> Records | None:
+    """Return the first orders of a grid, sent at the first close of each symbol; None for another program."""
+    from daemon.engine.orders import NEVER_NS, ORDER
+
+    grid = spec.program
+    if not isinstance(grid, backtest.Grid):
+        return None
+    share = spec.account.initial_capital / len(loaded) * grid.fraction / grid.levels
+    sides = (1, -1) if grid.sides == "both" else (1,)
+    made = []
+    for symbol, each in enumerate(loaded):
+        close, close_ns = float(each.bars.close[0]), int(each.simulated.close_ns[0])
+        for side in sides:
+            for level in range(1, grid.levels + 1):
+                order = np.zeros(1, dtype=ORDER)
+                order["symbol"], order["side"], order["kind"] = symbol, side, Kind.LIMIT
+                order["price"] = close * (1 - side * level * grid.step)
+                order["respawn"] = close * grid.step
+                order["notional"] = share
+                order["sent_ns"], order["expires_ns"] = close_ns, NEVER_NS
+                made.append(order)
+    orders = np.concatenate(made)
+    return orders[np.argsort(orders["sent_ns"], kind="stable")]
+
+
+# What a strategy says.
+
+
+def _compiled(rules: Rules) -> Program:
+    return compile_strategies(
+        [
+            Strategy(
+                id=rules.strategy_id or 1,
+                name="rules",
+                display_name="rules",
+                philosophy="rules",
+                category="rules",
+                direction="long_short",
+                entry_long=rules.entry_long,
+                entry_short=rules.entry_short,
+                exit_long=rules.exit_long,
+                exit_short=rules.exit_short,
+                required_indicators=(),
+            )
+        ]
+    )
+
+
+def _signals(program: Program, columns: IndicatorColumns, checkpoint: Callable[[], None]) -> Bytes:
+    """Return (n,) uint8 bits of `deciding` for every bar."""
+    bits = conditions.signals(program, columns, checkpoint)
+    count = columns.bars.size
+    out = np.zeros(count, dtype=np.uint8)
+    for row, bit in zip(program.strategy_signals[0], _BITS, strict=True):
+        if row != NEVER:
+            out |= np.unpackbits(bits[row].view(np.uint8), bitorder="little")[:count] * np.uint8(bit)
+    return out
+
+
+def _regular(program: backtest.Program, count: int) -> Bytes:
+    """Return the signals of a program that needs no rules: buys at regular bars, or none."""
+    out = np.zeros(count, dtype=np.uint8)
+    if isinstance(program, backtest.Averaging):
+        out[: program.purchases * program.every_bars : program.every_bars] = ENTER_LONG
+    return out
+
+
+def _uses_atr(spec: BacktestSpec) -> bool:
+    trailing, entry = spec.exits.trailing_stop, spec.entry_order
+    distances = (
+        spec.exits.take_profit,
+        spec.exits.stop_loss,
+        trailing.distance if trailing else None,
+        trailing.activation if trailing else None,
+        entry.offset,
+        entry.limit_offset,
+    )
+    in_atr = any(distance is not None and distance.unit == "atr" for distance in distances)
+    return in_atr or isinstance(spec.sizing, backtest.AtrRisk)
+
+
+def _warmup_bars(spec: BacktestSpec, program: Program | None) -> int:
+    """Say how many bars before the first the strategy, its sizing and its costs look back on."""
+    needed = 0
+    if program is not None:
+        used = max((lookback(name, bar_ns=spec.timeframe.ns) for name in program.inputs), default=0)
+        needed = program.lookback + used
+    if _uses_atr(spec):
+        needed = max(needed, lookback(ATR))
+    a_day = -(-24 * NS_PER_HOUR // spec.timeframe.ns)
+    return max(needed, min(a_day, 1_440), LEAST_BARS) + 1
+
+
+# What is read.
+
+
+def _with_warmup(store: BarStore, spec: BacktestSpec, market: Market, before: int) -> tuple[Selection, int]:
+    """Select the bars of the range and, as far as they are stored, so many before; return them and where it begins."""
+    start_ns, width_ns = spec.start_ns, spec.timeframe.ns
+    if start_ns is None:
+        return select(store, _Wanted(market.instrument, spec.timeframe, market.source, None, spec.stop_ns)), 0
+    reach = before
+    earliest = _first_ns(store, market)
+    while True:
+        # Markets that close at night have fewer bars in a time: look back further until there are enough.
+        from_ns = max(start_ns - reach * width_ns, earliest) // width_ns * width_ns
+        selection = select(store, _Wanted(market.instrument, spec.timeframe, market.source, from_ns, spec.stop_ns))
+        first = int(np.searchsorted(selection.bars.start_ns, start_ns))
+        if first >= before or from_ns <= earliest or reach > 64 * before:
+            return selection, first
+        reach *= 4
+
+
+def _first_ns(store: BarStore, market: Market) -> TsNs:
+    if isinstance(market.source, Timeframe):
+        return store.timeframes(market.instrument)[market.source].first_ns
+    return store.ticks.streams(market.instrument)[market.source].first_ns
+
+
+def _chunks(
+    store: BarStore, instrument: Instrument, stream: Stream, columns: tuple[str, ...], span: tuple[TsNs, TsNs]
+) -> Iterator[Chunk]:
+    for time_ns, first, second in store.ticks.scan(instrument, stream, columns, *span):
+        yield Chunk(time_ns, first, second)
+
+
+def _funding(
+    store: BarStore, spec: BacktestSpec, market: Market, first_ns: TsNs, last_ns: TsNs
+) -> tuple[Int64s, Float64s]:
+    stop_ns = last_ns + spec.timeframe.ns + 1
+    if spec.funding.source == "series":
+        return FundingStore(store.ticks.env).read(market.instrument, first_ns, stop_ns)
+    if spec.funding.source == "none" or spec.funding.rate == 0.0:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    interval_ns = spec.funding.interval_hours * NS_PER_HOUR
+    time_ns = np.arange(-(-first_ns // interval_ns) * interval_ns, stop_ns, interval_ns, dtype=np.int64)
+    return time_ns, np.full(time_ns.size, spec.funding.rate)
+
+
+def _holes(store: BarStore, spec: BacktestSpec, market: Market, bars: Bars) -> tuple[Hole, ...]:
+    """Known holes of the source, and of the trades that fills are made against, in the range."""
+    span = int(bars.start_ns[0]), int(bars.start_ns[-1]) + spec.timeframe.ns
+    found: list[Hole] = []
+    if isinstance(market.source, Stream):
+        found += store.ticks.holes(market.instrument, market.source, *span)
+    else:
+        from daemon.research.holes import holes
+
+        known = holes(store.ticks.env, market.instrument, repaired=False)
+        found += [
+            each.hole
+            for each in known
+            if each.timeframe == market.source and each.hole.start_ns < span[1] and each.hole.stop_ns > span[0]
+        ]
+    if spec.fills == "ticks" and isinstance(market.source, Timeframe):
+        streams = store.ticks.streams(market.instrument)
+        trades = next(stream for stream in TRADE_STREAMS if stream in streams)
+        found += store.ticks.holes(market.instrument, trades, *span)
+    return tuple(found)

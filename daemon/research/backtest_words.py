@@ -1,0 +1,122 @@
+"""What a result rests on, in sentences: assumptions that always hold, and notes on this very run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from daemon.core import backtest
+from daemon.core.market import NS_PER_SECOND
+
+if TYPE_CHECKING:
+    from daemon.core.backtest import BacktestSpec
+    from daemon.research.backtest_outcome import Finding
+
+
+def assumptions(finding: Finding) -> list[str]:
+    """Say how fills, costs, money and time were taken."""
+    spec = finding.spec
+    said = [_fills(spec), *_costs(spec), *_money(spec), _funding(spec)]
+    if spec.latency.feed_ns + spec.latency.order_ns:
+        delay_ms = (spec.latency.feed_ns + spec.latency.order_ns) / 1e6
+        bars = (spec.latency.feed_ns + spec.latency.order_ns) // spec.timeframe.ns
+        said.append(
+            f"orders are live {delay_ms:g} ms after a decision"
+            if spec.fills == "ticks"
+            else f"a latency of {delay_ms:g} ms counts as {bars} whole {spec.timeframe} bars: bars show no part of one"
+        )
+    said.append(f"ratios are of daily UTC returns, annualised on {finding.year_days} days")
+    return said
+
+
+def notes_on(finding: Finding) -> list[str]:
+    """Say what is particular about this run: dates that are not covered, volumes that are missing, signals dropped."""
+    spec = finding.spec
+    notes = []
+    for each in finding.loaded:
+        key = each.market.instrument.key
+        first, last = int(each.bars.start_ns[0]), int(each.bars.start_ns[-1]) + spec.timeframe.ns
+        if spec.start_ns is not None and first > spec.start_ns:
+            notes.append(f"{key}: asked from {_day(spec.start_ns)}, the first bar is of {_day(first)}")
+        if spec.stop_ns is not None and last < spec.stop_ns:
+            notes.append(f"{key}: asked to {_day(spec.stop_ns)}, the last bar ends {_day(last)}")
+        if isinstance(spec.program, backtest.Rules) and each.warmup == 0 and spec.start_ns is not None:
+            notes.append(f"{key}: nothing is stored before the first bar, so indicators warm up inside of the range")
+        if not np.any(each.volume > 0) and spec.costs.slippage.__struct_config__.tag not in ("none", "fixed_bps"):
+            notes.append(
+                f"{key}: no volume in the whole range, so the slippage model lets nothing trade: choose `none` or "
+                "`fixed_bps`, or import volumes"
+            )
+        if each.holes:
+            notes.append(f"{key}: {len(each.holes)} known holes in the range: `atlasd data gaps {key}`")
+    if spec.validation is not None:
+        notes.append("`validation` is kept with the configuration; this release does not carry it out yet")
+    if finding.trades.size == 0:
+        notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
+    return notes
+
+
+def _fills(spec: BacktestSpec) -> str:
+    limit = "a touched price fills" if spec.limit_fills == "touch" else "the price must go through"
+    if spec.fills == "ticks":
+        return f"fills on trades (and quotes where stored); resting limit orders: {limit}"
+    return (
+        f"fills on {spec.timeframe} bars: signals at a close fill at the next open; inside of a bar the worse of both "
+        f"orders of high and low (pessimistic); resting limit orders: {limit}"
+    )
+
+
+def _costs(spec: BacktestSpec) -> list[str]:
+    costs = spec.costs
+    scale = f", scaled by {costs.scale:g}" if costs.scale != 1 else ""
+    fixed = f" plus {costs.fixed_fee:g} a fill" if costs.fixed_fee else ""
+    said = [f"fees: maker {100 * costs.maker_rate:g} %, taker {100 * costs.taker_rate:g} %{fixed}{scale}"]
+    match costs.slippage:
+        case backtest.NoSlippage():
+            said.append("no slippage: fills at the reference price, any quantity")
+        case backtest.FixedBps(bps=bps):
+            said.append(f"slippage {bps:g} bps of the price{scale}, any quantity")
+        case backtest.VolumeWeighted() as model:
+            said.append(
+                f"slippage volume_weighted: {model.half_spread_bps:g} bps + {model.impact:g} x (order / bar volume)^2"
+                f"{scale}; no more than {100 * model.participation_cap:g} % of a bar's volume"
+            )
+        case backtest.SquareRoot() as model:
+            said.append(
+                f"slippage square_root: {model.half_spread_bps:g} bps + {model.y:g} x daily volatility x "
+                f"sqrt(order / daily volume){scale}; no more than {100 * model.participation_cap:g} % of a bar's volume"
+            )
+        case backtest.Almgren2005() as model:
+            said.append(
+                f"slippage almgren_2005: gamma {model.gamma:g}, eta {model.eta:g}, {model.turnover_days:g} daily volumes "
+                f"outstanding{scale}; no more than {100 * model.participation_cap:g} % of a bar's volume"
+            )
+    return said
+
+
+def _money(spec: BacktestSpec) -> list[str]:
+    account = spec.account
+    share = f"1/{min(len(spec.markets), account.max_positions or len(spec.markets))} of the equity a symbol"
+    said = [f"{account.initial_capital:g} to begin with, {share}, one position each"]
+    if account.leverage > 1:
+        said.append(
+            f"leverage {account.leverage:g}, isolated margin, maintenance {100 * account.maintenance_margin:g} %, "
+            f"liquidation fee {100 * account.liquidation_rate:g} %"
+        )
+    return said
+
+
+def _funding(spec: BacktestSpec) -> str:
+    match spec.funding.source:
+        case "series":
+            return "funding: the stored series of each symbol"
+        case "constant":
+            return f"funding: {100 * spec.funding.rate:g} % every {spec.funding.interval_hours} h"
+        case "none":
+            return "funding: none (zero), as for spot"
+
+
+def _day(time_ns: int) -> str:
+    return f"{datetime.fromtimestamp(time_ns // NS_PER_SECOND, UTC):%Y-%m-%d %H:%M} UTC"
