@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import re
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.barfile.columns import Columns, assign, recognised
 from adapters.barfile.refusals import Place, empty, unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 HEADER_WINDOW_BYTES = 65_536
 DELIMITERS = (",", ";", "\t")
@@ -33,8 +36,16 @@ class Layout(NamedTuple):
     line: int
 
 
-def find_layout(text: bytes | bytearray, file: str) -> Layout:
-    """Read the header line: the delimiter is the one under which most names are known."""
+def find_layout(
+    text: bytes | bytearray,
+    file: str,
+    recognised: Callable[[Sequence[str]], int] = recognised,
+    assign: Callable[[Sequence[str], Place], Columns] = assign,
+) -> Layout:
+    """Read the header line: the delimiter is the one under which most names are known.
+
+    recognised, assign: what counts known names and finds the columns; those of bars unless given.
+    """
     blank = _BLANK_LINES.match(text)
     start = blank.end() if blank else 0
     number = 1 + count_line_ends(text, 0, start)
@@ -46,13 +57,13 @@ def find_layout(text: bytes | bytearray, file: str) -> Layout:
         raise unreadable(place, f"no line end in the first {HEADER_WINDOW_BYTES:,} bytes: this is not CSV")
     if not header.strip():
         raise empty(file, "the file is empty")
-    names, delimiter = _best_reading(header.decode(), place)
+    names, delimiter = _best_reading(header.decode(), place, recognised)
     end = _LINE_END.match(window, len(header))
     body = start + (end.end() if end else len(header))
     return Layout(assign(names, place), delimiter, body, number + 1)
 
 
-def _best_reading(header: str, place: Place) -> tuple[list[str], str]:
+def _best_reading(header: str, place: Place, recognised: Callable[[Sequence[str]], int]) -> tuple[list[str], str]:
     readings = []
     for delimiter in DELIMITERS:
         # Quotes that do not match under one delimiter may do so under the next.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_TEXT_BYTES = 8 << 30  # A gzip of 8 MB can hold this much; beyond it, memory is at risk.
 PIECE_BYTES = 16 << 20
 
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
 _FOREIGN = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook; unpack it, or save it as CSV",
@@ -56,30 +56,32 @@ def read_bars(path: Path) -> BarTable:
             magic = stream.read(len(_PARQUET))
             stream.seek(0)
             if magic != _PARQUET:
-                text = _unzip(stream, file) if magic.startswith(_GZIP) else _take_all(stream, file)
+                text = gunzip(stream, file) if magic.startswith(GZIP) else take_all(stream, file)
     except OSError as error:
         raise cannot_open(file, error) from None
     if magic == _PARQUET:
         return parquet.parse(path, file, MAX_TEXT_BYTES)
-    _refuse_unless_text(text, file)
+    refuse_unless_text(text, file)
     return delimited.parse(text, file)
 
 
-def _take_all(stream: IO[bytes] | gzip.GzipFile, file: str) -> bytearray:
-    """Everything in the stream, refused once it exceeds the bound."""
+def take_all(stream: IO[bytes] | gzip.GzipFile, file: str, max_bytes: int | None = None) -> bytearray:
+    """Everything in the stream, refused once it exceeds the bound; None: MAX_TEXT_BYTES."""
+    bound = MAX_TEXT_BYTES if max_bytes is None else max_bytes
     text = bytearray()
     while piece := stream.read(PIECE_BYTES):
         text += piece
-        if len(text) > MAX_TEXT_BYTES:
-            why = f"holds more than {MAX_TEXT_BYTES:,} bytes of text, the most that is read at once; split it"
+        if len(text) > bound:
+            why = f"holds more than {bound:,} bytes of text, the most that is read at once; split it"
             raise unreadable(Place(file), why)
     return text
 
 
-def _unzip(stream: IO[bytes], file: str) -> bytearray:
+def gunzip(stream: IO[bytes], file: str, max_bytes: int | None = None) -> bytearray:
+    """Take what a gzip holds; SourceDataInvalid SOURCE_UNREADABLE where it is damaged or too much."""
     try:
         with gzip.GzipFile(fileobj=stream) as unzipped:
-            return _take_all(unzipped, file)
+            return take_all(unzipped, file, max_bytes)
     except EOFError:
         raise unreadable(Place(file), "the gzip file is cut short; fetch or write it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -87,7 +89,8 @@ def _unzip(stream: IO[bytes], file: str) -> bytearray:
         raise unreadable(Place(file), why) from None
 
 
-def _refuse_unless_text(text: bytearray, file: str) -> None:
+def refuse_unless_text(text: bytearray, file: str) -> None:
+    """SourceDataInvalid where this is no UTF-8 text, or none at all."""
     if not text:
         raise empty(file, "the file is empty")
     for magic, what in _FOREIGN.items():

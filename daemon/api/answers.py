@@ -19,7 +19,7 @@ from daemon.api import protocol
 from daemon.core.errors import AtlasError, Code, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +108,9 @@ def refuse(status: int, code: Code, message: str, details: dict[str, Any] | None
     return answer(protocol.ErrorAnswer(protocol.ErrorBody(code, message, details)), status=status)
 
 
-async def stream(request: web.Request, pieces: Iterator[bytes], content_type: str) -> web.StreamResponse:
+async def stream(
+    request: web.Request, pieces: Iterator[bytes], content_type: str, more_headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Send pieces as they are made, no faster than they are taken, compressed where the client says it can.
 
     What fails before the first piece still gets its own status. Making stops soon after the client has gone, for which
@@ -118,7 +120,7 @@ async def stream(request: web.Request, pieces: Iterator[bytes], content_type: st
     steps = _gathered(pieces)
     following = functools.partial(next, steps if coding is None else _compressed(steps, coding), None)
     piece = await asyncio.to_thread(following)
-    headers = {"Content-Type": content_type, "Vary": "Accept-Encoding"}
+    headers = {"Content-Type": content_type, "Vary": "Accept-Encoding"} | dict(more_headers or {})
     response = web.StreamResponse(headers=headers if coding is None else headers | {"Content-Encoding": coding})
     await response.prepare(request)
     if request.method == "HEAD":

@@ -15,10 +15,12 @@ from daemon.core.ticks import Stream
 from daemon.research.history import History, Query
 from daemon.research.holes import holes, open_counts
 from daemon.research.tables import arrow_pieces, csv_pieces
+from daemon.store.funding import FundingStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from daemon.core.market import VolumeUnit
     from daemon.store.bars import BarStore
 
 PAGE_ROWS: Final = 10_000
@@ -77,13 +79,17 @@ class DataRoutes:
         return answers.answer(protocol.GapList(await asyncio.to_thread(self._gaps, symbol, repaired=with_repaired)))
 
     def _series(self) -> list[protocol.Series]:
-        gaps = open_counts(self._bars.ticks.env)
+        env = self._bars.ticks.env
+        gaps = open_counts(env)
         bars = [
-            _described(each, Stream.BARS, each.timeframe, gaps[each.instrument, Stream.BARS, each.timeframe])
+            _described(
+                each, Stream.BARS, each.timeframe, gaps[each.instrument, Stream.BARS, each.timeframe], each.volume_unit
+            )
             for each in self._bars.series()
         ]
+        funding = [_described(each, "funding", None, 0) for each in FundingStore(env).series()]
         ticks = [_described(each, each.stream, None, each.open_holes) for each in self._bars.ticks.series()]
-        return sorted([*bars, *ticks], key=lambda each: each.symbol)
+        return sorted([*bars, *ticks, *funding], key=lambda each: each.symbol)
 
     def _gaps(self, symbol: str | None, *, repaired: bool) -> list[protocol.Gap]:
         instrument = None if symbol is None else self._bars.resolve(symbol)
@@ -108,7 +114,9 @@ def _limit(given: dict[str, str], page_rows: int | None) -> int | None:
     return page_rows if "limit" not in given else answers.limit(given)
 
 
-def _described(series: Any, stream: str, timeframe: str | None, gaps: int) -> protocol.Series:
+def _described(
+    series: Any, stream: str, timeframe: str | None, gaps: int, volume_unit: VolumeUnit | None = None
+) -> protocol.Series:
     return protocol.Series(
         symbol=series.instrument.key,
         stream=stream,
@@ -118,4 +126,5 @@ def _described(series: Any, stream: str, timeframe: str | None, gaps: int) -> pr
         last=milliseconds(series.last_ns),
         bytes=series.stored_bytes,
         gaps=gaps,
+        volume_unit=volume_unit,
     )

@@ -2,7 +2,8 @@
 
 Loopback is no authentication: a page in the user's browser can send requests here. So the Host header must name this
 machine (a rebound DNS name does not), and a body must be JSON (a form cannot send that without a preflight, which is
-never granted). What all routes do alike is in `answers`, the routes of stored market data are in `data_routes`.
+never granted). What all routes do alike is in `answers`, the routes of stored market data are in `data_routes`, those
+of backtests in `backtest_routes`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from aiohttp import web
 
 import daemon
 from daemon.api import answers, protocol
+from daemon.api.backtest_routes import BacktestRoutes
 from daemon.api.data_routes import DataRoutes
 from daemon.core import errors
 from daemon.core.errors import AtlasError, Code, InvalidRequest
 from daemon.core.market import Timeframe
 from daemon.ingest import uploads
 from daemon.ingest.bars import import_bars
+from daemon.ingest.funding import import_funding
 from daemon.ingest.ticks import TickUpload, store_upload
 from daemon.research.plans import ProbeRequest, parse_timeframe
 from daemon.research.runs import SPOOL_FOLDER
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from daemon.api.settings import HttpConfig
     from daemon.ingest.recording import RecordStatus
+    from daemon.research.backtests import Backtests
     from daemon.research.runs import Runs
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
@@ -74,6 +78,7 @@ class Services(NamedTuple):
     ticks: TickStore
     book: RuleBook
     runs: Runs
+    backtests: Backtests
     feeds: Callable[[], list[tuple[str, RecordStatus]]]
     config: HttpConfig
 
@@ -88,6 +93,7 @@ class _Routes:
     def table(self) -> list[web.RouteDef]:
         return [
             web.get("/health", self.health),
+            web.get("/api/v1/health", self.health),
             web.post("/api/v1/runs", self.start_run),
             web.get("/api/v1/runs", self.list_runs),
             web.get("/api/v1/runs/{run_id}", self.run_status),
@@ -99,6 +105,7 @@ class _Routes:
             web.get("/api/v1/feeds", self.feeds),
             web.post("/api/v1/imports", self.import_upload),
             web.post("/api/v1/imports/ticks", self.import_ticks),
+            web.post("/api/v1/imports/funding", self.import_funding),
         ]
 
     async def health(self, request: web.Request) -> web.Response:
@@ -188,8 +195,17 @@ class _Routes:
         def store() -> Any:
             env, bars = self._services.env, self._services.bars
             table = uploads.take(env.path.parent / SPOOL_FOLDER, wanted.upload, wanted.notes)
-            source, replace, origin = wanted.source, wanted.replace, wanted.origin
-            return import_bars(env, bars, table, instrument, timeframe, source, origin=origin, replace=replace)
+            return import_bars(
+                env,
+                bars,
+                table,
+                instrument,
+                timeframe,
+                wanted.source,
+                origin=wanted.origin,
+                replace=wanted.replace,
+                volume_unit=wanted.volume_unit,
+            )
 
         return answers.answer(await asyncio.to_thread(store))
 
@@ -200,6 +216,17 @@ class _Routes:
         folder = self._services.env.path.parent / SPOOL_FOLDER
         return answers.answer(await asyncio.to_thread(store_upload, self._services.ticks, folder, wanted))
 
+    async def import_funding(self, request: web.Request) -> web.Response:
+        wanted = await answers.body(request, protocol.FundingImport)
+        instrument = parse_instrument(f"{wanted.venue}:{wanted.symbol}")
+
+        def store() -> Any:
+            env = self._services.env
+            table = uploads.take_funding(env.path.parent / SPOOL_FOLDER, wanted.upload, wanted.notes)
+            return import_funding(env, table, instrument, wanted.source, replace=wanted.replace)
+
+        return answers.answer(await asyncio.to_thread(store))
+
 
 def application(services: Services) -> web.Application:
     """Build the web application; it owns none of the services."""
@@ -208,6 +235,7 @@ def application(services: Services) -> web.Application:
     )
     app.add_routes(_Routes(services).table())
     app.add_routes(DataRoutes(services.bars).table())
+    app.add_routes(BacktestRoutes(services.bars, services.backtests).table())
     return app
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from daemon.core.market import NS_PER_SECOND, TsNs
+from daemon.core.market import NS_PER_SECOND, TsNs, VolumeUnit
 from daemon.ingest.bars import UNKNOWN_ORIGIN, Origin
+from daemon.research.backtest_result import Priority, Status
 
 if TYPE_CHECKING:
     from daemon.core.strategy import Strategy
@@ -114,7 +115,10 @@ class StrategyList(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """One stored series. timeframe: null for ticks. first, last: Unix ms of its rows. gaps: known holes, still open."""
+    """One stored series. timeframe: null for ticks. first, last: Unix ms of its rows. gaps: known holes, still open.
+
+    volume_unit: what volumes of bars count; null for the others.
+    """
 
     symbol: str
     stream: str
@@ -124,6 +128,7 @@ class Series(msgspec.Struct, frozen=True):
     last: int
     bytes: int
     gaps: int
+    volume_unit: VolumeUnit | None = None
 
 
 class SeriesList(msgspec.Struct, frozen=True):
@@ -181,6 +186,7 @@ class ImportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """`POST /api/v1/imports`: columns that the command line laid into the data folder, by id; never a path.
 
     source: the file's name, for messages. notes: what the reader had to say about the file. origin: for the ledger.
+    volume_unit: what the file's volumes count; null for what is stored, else base units.
     """
 
     upload: str
@@ -191,6 +197,37 @@ class ImportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     replace: bool = False
     notes: list[str] = []
     origin: Origin = UNKNOWN_ORIGIN
+    volume_unit: VolumeUnit | None = None
+
+
+class FundingImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`POST /api/v1/imports/funding`: the same for funding rates."""
+
+    upload: str
+    venue: str
+    symbol: str
+    source: str
+    replace: bool = False
+    notes: list[str] = []
+
+
+class BacktestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`POST /api/v1/backtest/run`, unless the body is the configuration itself.
+
+    config: as docs/backtest-config.md describes it; `research.backtest_config` reads it. name: instead of its own.
+    """
+
+    config: dict[str, Any]
+    priority: Priority = "normal"
+    name: str | None = None
+
+
+class BacktestAccepted(msgspec.Struct, frozen=True):
+    """`POST /api/v1/backtest/run`, 202."""
+
+    id: str
+    status: Status
+    priority: Priority
 
 
 def run_status(view: RunView) -> RunStatus:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import http.client
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -23,13 +24,17 @@ from daemon.core.errors import (
 )
 from daemon.ingest import uploads
 from daemon.ingest.bars import UNKNOWN_ORIGIN, ImportReport, Origin
+from daemon.ingest.funding import FundingReport
 from daemon.ingest.ticks import TickReport, TickUpload
+from daemon.research.backtest_result import BacktestStatus
 from daemon.research.runs import SPOOL_FOLDER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from daemon.core.market import BarTable, Instrument, Timeframe
+    from daemon.core.market import BarTable, FundingTable, Instrument, Timeframe, VolumeUnit
+    from daemon.research.backtest_result import Priority
     from daemon.research.plans import ProbeRequest
     from daemon.store.ticks import TickStore
 
@@ -37,6 +42,7 @@ T = TypeVar("T")
 
 READY_FILE: Final = "ready.json"
 _TIMEOUT_S: Final = 60.0
+_BACKTEST: Final = "/api/v1/backtest"
 _BY_CODE: Final[dict[Code, type[AtlasError]]] = {Code.STORE_FULL: StoreFull, Code.STORE_CORRUPT: StoreCorrupt}
 _REMEDIES: Final[dict[int, type[AtlasError]]] = {400: InvalidRequest, 404: NotFound, 409: Conflict}
 
@@ -88,6 +94,7 @@ class DaemonClient:
         *,
         replace: bool,
         origin: Origin = UNKNOWN_ORIGIN,
+        volume_unit: VolumeUnit | None = None,
     ) -> ImportReport:
         """Hand a checked table's columns over through the data folder."""
         request = protocol.ImportRequest(
@@ -99,8 +106,23 @@ class DaemonClient:
             replace=replace,
             notes=list(table.notes),
             origin=origin,
+            volume_unit=volume_unit,
         )
         return self._ask("POST", "/api/v1/imports", ImportReport, request)
+
+    def import_funding(
+        self, table: FundingTable, instrument: Instrument, source: str, *, replace: bool
+    ) -> FundingReport:
+        """Hand a read table's columns over through the data folder."""
+        request = protocol.FundingImport(
+            upload=uploads.leave(self._folder / SPOOL_FOLDER, table),
+            venue=instrument.venue,
+            symbol=instrument.symbol,
+            source=source,
+            replace=replace,
+            notes=list(table.notes),
+        )
+        return self._ask("POST", "/api/v1/imports/funding", FundingReport, request)
 
     @property
     def spool_folder(self) -> Path:
@@ -126,6 +148,23 @@ class DaemonClient:
     def delete(self, run_id: str) -> None:
         """Remove a finished run."""
         self._ask("DELETE", f"/api/v1/runs/{run_id}?purge=1", type(None))
+
+    def backtest_start(self, config: Mapping[str, Any], priority: Priority, name: str | None = None) -> str:
+        """Queue a backtest; returns its id."""
+        request = protocol.BacktestRequest(config=dict(config), priority=priority, name=name)
+        return self._ask("POST", f"{_BACKTEST}/run", protocol.BacktestAccepted, request).id
+
+    def backtest_status(self, backtest_id: str) -> BacktestStatus:
+        """Ask how a backtest is doing."""
+        return self._ask("GET", f"{_BACKTEST}/{quote(backtest_id, safe='')}/status", BacktestStatus)
+
+    def backtest_cancel(self, backtest_id: str) -> BacktestStatus:
+        """End a backtest that is queued or running."""
+        return self._ask("POST", f"{_BACKTEST}/{quote(backtest_id, safe='')}/cancel", BacktestStatus)
+
+    def backtest_delete(self, backtest_id: str) -> None:
+        """Remove a backtest that has ended."""
+        self._ask("DELETE", f"{_BACKTEST}/{quote(backtest_id, safe='')}", type(None))
 
     def _ask(
         self,

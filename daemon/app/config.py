@@ -28,6 +28,7 @@ from daemon.app.resources import resource
 from daemon.app.scheduler import ScheduleConfig
 from daemon.core.errors import Code, ConfigError
 from daemon.ingest.recording import RecordConfig
+from daemon.research.backtest_memory import BacktestConfig
 from daemon.research.executors import WorkersConfig
 from daemon.research.plans import ProbeConfig
 from daemon.research.strategies import StrategiesConfig
@@ -51,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     store: StoreConfig
     probe: ProbeConfig
     workers: WorkersConfig
+    backtest: BacktestConfig
     strategies: StrategiesConfig
     http: HttpConfig
     log: LogConfig

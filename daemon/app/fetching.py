@@ -307,8 +307,8 @@ class Fetcher:
                 if not bars.size:
                     continue
                 table = BarTable(bars, np.arange(1, bars.size + 1), ())
-                outcome = self._writer.import_bars(table, instrument, timeframe, name, replace=True)
-            except SourceDataInvalid as error:
+                outcome = self._writer.import_bars(table, instrument, timeframe, name, replace=True, volume_unit="base")
+            except (SourceDataInvalid, Conflict) as error:
                 yield KeptOut(name, error)
             else:
                 yield outcome

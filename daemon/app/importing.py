@@ -13,7 +13,7 @@ import numpy as np
 
 from adapters import registry
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, NotFound, SourceDataInvalid
-from daemon.core.market import Bars, BarTable, Instrument, TsNs
+from daemon.core.market import Bars, BarTable, Instrument, TsNs, VolumeUnit
 from daemon.core.ports import Hole, HoleReason
 from daemon.core.ticks import Stream
 from daemon.ingest import ticks as ingest
@@ -21,7 +21,7 @@ from daemon.ingest.bars import Origin
 from daemon.ingest.ticks import TickReport, TickUpload
 from daemon.ingest.uploads import upload_path
 from daemon.research.plans import parse_timeframe
-from daemon.store.instruments import parse_instrument
+from daemon.store.instruments import parse_instrument, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from daemon.app.wiring import Writer
     from daemon.core.ports import TickFile
     from daemon.ingest.bars import ImportReport
+    from daemon.ingest.funding import FundingReport
+    from daemon.store.env import Environment
 
 _SUFFIXES: Final = (".zip", ".csv", ".gz", ".parquet", ".pq")
 _MAGIC: Final = frozenset("*?[")
@@ -123,16 +125,23 @@ class _Refused(NamedTuple):
 
 
 class BarsWanted(NamedTuple):
-    """Bars to import. symbol, timeframe, venue: None to take what archives say. source: None to tell by the names."""
+    """Bars to import. symbol, timeframe, venue: None to take what archives say. source: None to tell by the names.
+
+    volume_unit: what volumes count; None for what is stored, else base units.
+    """
 
     symbol: str | None
     timeframe: str | None
     venue: str | None
     source: str | None
     replace: bool
+    volume_unit: VolumeUnit | None = None
 
     def check(self, paths: Sequence[Path]) -> None:
-        """Refuse files that do not say what they hold; InvalidRequest."""
+        """Refuse files that do not say what they hold, and units that they do not count in; InvalidRequest."""
+        if self.volume_unit == "quote" and any(self.is_archive(path) for path in paths):
+            why = "volumes of archives of klines are stored in base units: leave --volume-unit out"
+            raise InvalidRequest(Code.INVALID_REQUEST, why, {"field": "volume_unit"})
         if all(self.is_archive(path) for path in paths):
             return
         if self.symbol is None or self.timeframe is None:
@@ -159,7 +168,14 @@ def import_bar_files(writer: Writer, paths: Sequence[Path], wanted: BarsWanted) 
         instrument = _named(wanted.symbol or "", wanted.venue or "local")
         timeframe = parse_timeframe(wanted.timeframe or "")
         try:
-            yield writer.import_bars(read_bars(path), instrument, timeframe, path.name, replace=wanted.replace)
+            yield writer.import_bars(
+                read_bars(path),
+                instrument,
+                timeframe,
+                path.name,
+                replace=wanted.replace,
+                volume_unit=wanted.volume_unit,
+            )
         except (SourceDataInvalid, NotFound, Conflict) as error:
             yield KeptOut(path.name, error)
 
@@ -188,13 +204,43 @@ def import_klines(
             bars = Bars._make(np.concatenate(columns) for columns in zip(*(part.bars for part in parts), strict=True))
             table = BarTable(bars, np.concatenate([part.lines for part in parts]), tuple(file.notes))
             origin = Origin(file.sha256, file.verification, file.holes)
-            yield writer.import_bars(table, instrument, file.timeframe, file.name, replace=replace, origin=origin)
+            # Whatever a market's klines count first, what is read of them is in base units.
+            yield writer.import_bars(
+                table, instrument, file.timeframe, file.name, replace=replace, origin=origin, volume_unit="base"
+            )
         except (SourceDataInvalid, NotFound, Conflict) as error:
             yield KeptOut(path.name, error)
         except InvalidRequest as error:
             if is_alone:
                 raise
             yield KeptOut(path.name, error)
+
+
+def import_funding_files(
+    writer: Writer, paths: Sequence[Path], symbol: str, venue: str | None, *, replace: bool
+) -> Iterator[FundingReport | KeptOut]:
+    """Import files of one perpetual's funding rates one after another."""
+    from adapters.barfile.funding import read_funding
+
+    instrument = perpetual(writer.ticks.env, symbol, venue)
+    for path in paths:
+        try:
+            yield writer.import_funding(read_funding(path), instrument, path.name, replace=replace)
+        except (SourceDataInvalid, NotFound, Conflict) as error:
+            yield KeptOut(path.name, error)
+
+
+def perpetual(env: Environment, symbol: str, venue: str | None) -> Instrument:
+    """Name whose funding is meant: without a venue the stored instrument of that symbol, else `local` as for bars.
+
+    InvalidRequest INVALID_SYMBOL, or AMBIGUOUS_SYMBOL where several venues have it.
+    """
+    if venue is None:
+        try:
+            return resolve(env, symbol)
+        except NotFound:
+            venue = "local"
+    return _named(symbol, venue)
 
 
 def _read(

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -23,18 +23,22 @@ from daemon.app.scheduler import Scheduler, Upkeep
 from daemon.app.stores import Store, open_store
 from daemon.core.errors import Code, ConfigError, Conflict
 from daemon.ingest.bars import UNKNOWN_ORIGIN, ImportReport, Origin, import_bars
+from daemon.ingest.funding import FundingReport, import_funding
 from daemon.ingest.ticks import TickReport, TickUpload, store_upload
 from daemon.research import strategies
-from daemon.research.executors import ProcessExecutor, ThreadExecutor, WorkerSetup
+from daemon.research.backtests import Backtests
+from daemon.research.executors import ProcessExecutor, ThreadExecutor
 from daemon.research.runs import SPOOL_FOLDER, Runs
+from daemon.research.worker import WorkerSetup
 from daemon.store.env import FILE_NAME, Environment
 from daemon.store.ticks import TickStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from daemon.app.config import Config
-    from daemon.core.market import BarTable, Instrument, Timeframe
+    from daemon.core.market import BarTable, FundingTable, Instrument, Timeframe, VolumeUnit
+    from daemon.research.backtest_result import BacktestStatus, Priority
     from daemon.research.executors import Executor
     from daemon.research.jobs import JobRunner
     from daemon.research.plans import ProbeRequest
@@ -61,8 +65,14 @@ class Writer(Protocol):
         *,
         replace: bool,
         origin: Origin = UNKNOWN_ORIGIN,
+        volume_unit: VolumeUnit | None = None,
     ) -> ImportReport:
         """Store a file's bars."""
+
+    def import_funding(
+        self, table: FundingTable, instrument: Instrument, source: str, *, replace: bool
+    ) -> FundingReport:
+        """Store a file's funding rates."""
 
     @property
     def ticks(self) -> TickStore:
@@ -87,13 +97,26 @@ class Writer(Protocol):
     def delete(self, run_id: str) -> None:
         """Remove a finished run."""
 
+    def backtest_start(self, config: Mapping[str, Any], priority: Priority, name: str | None = None) -> str:
+        """Queue a backtest; returns its id."""
+
+    def backtest_status(self, backtest_id: str) -> BacktestStatus:
+        """Tell how a backtest is doing."""
+
+    def backtest_cancel(self, backtest_id: str) -> BacktestStatus:
+        """End a backtest that is queued or running."""
+
+    def backtest_delete(self, backtest_id: str) -> None:
+        """Remove a backtest that has ended."""
+
 
 class LocalWriter:
     """Writes itself, under the writer lock."""
 
-    def __init__(self, store: Store, runs: Runs) -> None:
+    def __init__(self, store: Store, runs: Runs, backtests: Backtests) -> None:
         self._store = store
         self._runs = runs
+        self._backtests = backtests
 
     def import_bars(
         self,
@@ -104,10 +127,19 @@ class LocalWriter:
         *,
         replace: bool,
         origin: Origin = UNKNOWN_ORIGIN,
+        volume_unit: VolumeUnit | None = None,
     ) -> ImportReport:
         """Store a file's bars."""
         env, bars, _ = self._store
-        return import_bars(env, bars, table, instrument, timeframe, source, origin=origin, replace=replace)
+        return import_bars(
+            env, bars, table, instrument, timeframe, source, origin=origin, replace=replace, volume_unit=volume_unit
+        )
+
+    def import_funding(
+        self, table: FundingTable, instrument: Instrument, source: str, *, replace: bool
+    ) -> FundingReport:
+        """Store a file's funding rates."""
+        return import_funding(self._store.env, table, instrument, source, replace=replace)
 
     @property
     def ticks(self) -> TickStore:
@@ -138,6 +170,22 @@ class LocalWriter:
     def delete(self, run_id: str) -> None:
         """Remove a finished run."""
         self._runs.delete(run_id)
+
+    def backtest_start(self, config: Mapping[str, Any], priority: Priority, name: str | None = None) -> str:
+        """Queue a backtest on this process's executor."""
+        return self._backtests.submit(config, priority, name=name).id
+
+    def backtest_status(self, backtest_id: str) -> BacktestStatus:
+        """Tell how a backtest is doing."""
+        return self._backtests.status(backtest_id)
+
+    def backtest_cancel(self, backtest_id: str) -> BacktestStatus:
+        """End a backtest that is queued or running."""
+        return self._backtests.cancel(backtest_id)
+
+    def backtest_delete(self, backtest_id: str) -> None:
+        """Remove a backtest that has ended."""
+        self._backtests.delete(backtest_id)
 
 
 def rule_book(config: Config) -> RuleBook:
@@ -188,11 +236,15 @@ def writer(
         book = rule_book(config)
         executor = _executor(config, folder, store, book, kind, workers)
         executor.start()
-        runs = Runs(env, store.bars, book, config.probe.risk_profiles, executor)
+        profiles = config.probe.risk_profiles
+        runs = Runs(env, store.bars, book, profiles, executor)
+        # Whoever imports a file should not find itself working off what a daemon left in its queue.
+        backtests = Backtests(env, store.bars, book, profiles, executor, resumes=False)
         try:
-            yield LocalWriter(store, runs)
+            yield LocalWriter(store, runs, backtests)
         finally:
             runs.close()
+            backtests.close()
 
 
 def serve(config: Config, folder: Path, ready_file: Path | None, announce: Callable[[str], None]) -> None:
@@ -223,6 +275,7 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
                 # Command lines may be reading files into uploads while the daemon starts anew.
                 spares_uploads_s=_SPARED_S,
             )
+            backtests = Backtests(env, store.bars, book, config.probe.risk_profiles, executor)
             recordings = Recordings(store, config.feeds, config.venues, config.record)
             upkeep = Upkeep(store, config.retention, config.record, config.venues)
             scheduler = Scheduler(upkeep, config.schedule)
@@ -238,13 +291,17 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
                 scheduler.start()
 
             try:
-                serve_http(Services(env, store.bars, store.ticks, book, runs, recordings.status, config.http), on_ready)
+                serve_http(
+                    Services(env, store.bars, store.ticks, book, runs, backtests, recordings.status, config.http),
+                    on_ready,
+                )
             finally:
                 for place in places:
                     place.unlink(missing_ok=True)
                 scheduler.stop()
                 recordings.stop()
                 runs.close()
+                backtests.close()
 
 
 def check_cache() -> None:
@@ -278,12 +335,13 @@ def _executor(
     config: Config, folder: Path, store: Store, book: RuleBook, kind: ExecutorKind, workers: int | None
 ) -> Executor:
     count = workers or config.workers.workers
+    memory_bytes = config.backtest.memory_bytes
     if kind == "processes":
-        return ProcessExecutor(WorkerSetup(folder, config.store, tuple(book)), count)
+        return ProcessExecutor(WorkerSetup(folder, config.store, tuple(book)), count, memory_bytes)
 
     def runner() -> JobRunner:
         from daemon.research.jobs import JobRunner
 
         return JobRunner(store.bars, book)
 
-    return ThreadExecutor(runner, count)
+    return ThreadExecutor(runner, count, memory_bytes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 TsNs: TypeAlias = int
 Float64s: TypeAlias = NDArray[np.float64]
 Int64s: TypeAlias = NDArray[np.int64]
+VolumeUnit: TypeAlias = Literal["base", "quote"]
+"""What a bar's volume counts: units of the base, or quote currency (price times size)."""
 
 NS_PER_SECOND = 1_000_000_000
 NS_PER_HOUR = 3_600 * NS_PER_SECOND
@@ -69,7 +71,7 @@ class Bars(NamedTuple):
 
     start_ns: (n,) int64, nanoseconds UTC, the start of each bar.
     open, high, low, close: (n,) float64, quote currency.
-    volume: (n,) float64, base units; fractional on crypto venues.
+    volume: (n,) float64, base units unless the series says quote currency; fractional on crypto venues.
     """
 
     start_ns: Int64s
@@ -98,5 +100,20 @@ class BarTable(NamedTuple):
     """
 
     bars: Bars
+    lines: Int64s
+    notes: tuple[str, ...]
+
+
+class FundingTable(NamedTuple):
+    """Funding rates of a perpetual as a file gave them: unsorted, not yet checked against each other.
+
+    time_ns: (n,) int64, nanoseconds UTC, when longs paid shorts.
+    rate: (n,) float64, fraction of the position's worth, negative where shorts paid longs; every value finite.
+    lines: (n,) int64, the line of each in its file, counted from 1, to name in errors.
+    notes: sentences the user should see, such as an assumed time zone.
+    """
+
+    time_ns: Int64s
+    rate: Float64s
     lines: Int64s
     notes: tuple[str, ...]

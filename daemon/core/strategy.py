@@ -70,6 +70,20 @@ class Below(_Condition, frozen=True, tag="below"):
     ref: Operand
 
 
+class AtOrAbove(_Condition, frozen=True, tag="at_or_above"):
+    """`col` >= `ref`."""
+
+    col: Operand
+    ref: Operand
+
+
+class AtOrBelow(_Condition, frozen=True, tag="at_or_below"):
+    """`col` <= `ref`."""
+
+    col: Operand
+    ref: Operand
+
+
 class Rising(_Condition, frozen=True, tag="rising"):
     """`bars` strict increases in a row."""
 
@@ -253,6 +267,8 @@ Condition: TypeAlias = (
     | CrossesBelow
     | Above
     | Below
+    | AtOrAbove
+    | AtOrBelow
     | Rising
     | Falling
     | ConsecutiveHigherCloses

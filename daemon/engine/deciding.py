@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from daemon.core.backtest import Reason
-from daemon.engine.fills import end, equity_of, send
+from daemon.engine.fills import equity_of
 from daemon.engine.jit import kernel
 from daemon.engine.orders import (
     ATR,
@@ -20,6 +20,7 @@ from daemon.engine.orders import (
     Records,
     Status,
 )
+from daemon.engine.working import end, send, sweep
 
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT = int(Kind.MARKET), int(Kind.LIMIT), int(Kind.STOP), int(Kind.STOP_LIMIT)
 _ENTRY, _SIGNAL, _TIMEOUT = int(Reason.ENTRY), int(Reason.SIGNAL), int(Reason.TIMEOUT)
@@ -33,7 +34,7 @@ EXIT_SHORT = 8
 
 
 @kernel
-def decide(
+def decide(  # noqa: C901 - exits, waiting entries, entries
     orders: Records,
     symbols: Records,
     account: Records,
@@ -48,14 +49,13 @@ def decide(
     """Act on a symbol's signals at the close of its bar.
 
     signals: bits ENTER_LONG to EXIT_SHORT. atr: of that bar, quote currency, NaN where it is not known yet.
-    An exit closes the whole position at the market. An entry is sent when the symbol is flat, or is closed by an order
-    that was sent before it, and no entry waits; a long wins a tie.
+    The bar counts as held already. An exit closes the whole position at the market. An entry is sent when the symbol is
+    flat, or is closed by an order that was sent before it, and no entry waits; a long wins a tie.
     """
     account[0].now_ns = close_ns
     held = symbols[symbol].quantity
     leaves = False
     if held != 0.0:
-        symbols[symbol].held_bars += 1
         if signals & (EXIT_LONG if held > 0.0 else EXIT_SHORT):
             _send_exit(orders, symbols, account, settings, log, symbol, close_ns, _SIGNAL)
             leaves = True
@@ -116,12 +116,7 @@ def _cancel_entries(
         against = EXIT_LONG if order.side > 0 else EXIT_SHORT
         if order.reason == _ENTRY and order.reduces == 0 and signals & against:
             end(orders, symbols, account, log, symbol, place, _FILLED)
-    kept = 0
-    for place in range(symbols[symbol].orders):
-        if not orders[symbol, place].is_done:
-            orders[symbol, kept] = orders[symbol, place]
-            kept += 1
-    symbols[symbol].orders = kept
+    sweep(orders, symbols, symbol)
 
 
 @kernel
@@ -174,7 +169,7 @@ def _send_entry(
     order[0].follow_is_fraction = rules.follow_unit == FRACTION
     order[0].follow_from = rules.follow_from if rules.follow_from_unit != ATR else rules.follow_from * atr
     order[0].follow_from_is_fraction = rules.follow_from_unit == FRACTION
-    quantity, notional = _size(symbols, account, settings, symbol, close, atr)
+    quantity, notional = _size(symbols, account, settings, symbol, atr)
     order[0].quantity = quantity
     order[0].notional = notional
     prices = order[0].price + order[0].stop + order[0].loss + order[0].target + order[0].follow
@@ -184,8 +179,8 @@ def _send_entry(
 
 
 @kernel
-def _size(
-    symbols: Records, account: Records, settings: Records, symbol: int, close: float, atr: float
+def _size(  # noqa: PLR0911 - one return a kind of sizing
+    symbols: Records, account: Records, settings: Records, symbol: int, atr: float
 ) -> tuple[float, float]:
     """Return quantity (base units) and notional (quote) of an entry, the one that is not known as 0.
 

@@ -82,6 +82,15 @@ def parse(operand: Operand) -> Node:
         raise ExpressionError(error.reason, error.position + indent) from None
 
 
+def columns_of(operand: Operand) -> set[str]:
+    """Return the columns an operand reads, by the catalogue's own names; ExpressionError as `parse`."""
+    return _names(parse(operand))
+
+
+def _names(node: Node) -> set[str]:
+    return {node.name} if node.op == "column" else set().union(*map(_names, node.operands))
+
+
 def _node(tree: ast.expr, depth: int) -> Node:
     position = tree.col_offset + 1
     if depth > _MAX_DEPTH:

@@ -1,4 +1,4 @@
-"""Fills: what one costs, what it does to the position, and which orders it sends or ends.
+"""Fills: how much, at what price, and what that does to the account, the position and other orders.
 
 How orders meet the market is `matching`'s; here is what follows once a price is known. `docs/backtest.md` states the
 rules. All kernels work on the records of `orders`; `symbol` is a row of `symbols` and of `orders`.
@@ -6,194 +6,28 @@ rules. All kernels work on the records of `orders`; `symbol` is a row of `symbol
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from daemon.core.backtest import Reason
 from daemon.engine.costs import MAX_SLIPPAGE, impact
 from daemon.engine.jit import kernel
-from daemon.engine.orders import NEVER_NS, Kind, Records, Status
+from daemon.engine.orders import Kind, Records, Status
+from daemon.engine.working import DUST, cancel_others, end, lots, on_step, protect, send_opposite, take_from_siblings
 
-_MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
+_LIMIT: Final = int(Kind.LIMIT)
 _FILLED, _TOO_SMALL, _NO_MONEY = int(Status.FILLED), int(Status.TOO_SMALL), int(Status.NO_MONEY)
-_TOO_MANY = int(Status.TOO_MANY)
-_ENTRY, _LIQUIDATION = int(Reason.ENTRY), int(Reason.LIQUIDATION)
-_TARGET_REASON, _LOSS_REASON, _TRAILING_REASON = (
-    int(Reason.TAKE_PROFIT),
-    int(Reason.STOP_LOSS),
-    int(Reason.TRAILING_STOP),
-)
-
-# A quotient that should be whole is off by rounding.
-_WHOLE: Final = 1e-9
-# Less than this share of a position is the rounding of sums, not a rest.
-_DUST: Final = 1e-9
+_LIQUIDATION: Final = int(Reason.LIQUIDATION)
 
 
 @kernel
 def equity_of(symbols: Records, account: Records) -> float:
-    """Cash plus what all positions are worth at their marks."""
+    """Return cash plus what all positions are worth at their marks."""
     worth = account[0].cash
     for symbol in range(symbols.size):
         worth += symbols[symbol].quantity * symbols[symbol].mark
     return worth  # type: ignore[no-any-return]
-
-
-@kernel
-def on_step(price: float, step: float, upwards: int) -> float:
-    """Move a price to a multiple of the step: up where `upwards` is positive, else down; a step of 0 moves nothing."""
-    if step <= 0.0:
-        return price
-    steps = price / step
-    whole = np.ceil(steps - _WHOLE) if upwards > 0 else np.floor(steps + _WHOLE)
-    return whole * step  # type: ignore[no-any-return]
-
-
-@kernel
-def lots(quantity: float, lot: float) -> float:
-    """Cut a quantity to whole lots; a lot of 0 cuts nothing."""
-    if lot <= 0.0 or not np.isfinite(quantity):
-        return quantity
-    return np.floor(quantity / lot + _WHOLE) * lot  # type: ignore[no-any-return]
-
-
-@kernel
-def send(orders: Records, symbols: Records, account: Records, log: Records, order: Records) -> bool:
-    """Append an order, given as a record of shape (1,); its id and its place are set. False: there was no room."""
-    symbol = order[0].symbol
-    place = symbols[symbol].orders
-    account[0].next_id += 1
-    order[0].id = account[0].next_id
-    if place >= orders.shape[1]:
-        note(symbols, account, log, order, _TOO_MANY)
-        return False
-    tick = symbols[symbol].tick
-    if tick > 0.0:
-        # A buyer's limit rounds down and its stop up: never worse for the market than asked, never sooner.
-        if order[0].price > 0.0:
-            order[0].price = on_step(order[0].price, tick, -order[0].side)
-        if order[0].stop > 0.0:
-            order[0].stop = on_step(order[0].stop, tick, order[0].side)
-    orders[symbol, place] = order[0]
-    symbols[symbol].orders = place + 1
-    if order[0].reduces == 0:
-        symbols[symbol].entries += 1
-    return True
-
-
-@kernel
-def note(symbols: Records, account: Records, log: Records, order: Records, status: int) -> None:
-    """Log that an order, a record of shape (1,), ended without a fill."""
-    symbol = order[0].symbol
-    row = account[0].log_rows
-    account[0].log_rows = row + 1
-    log[row] = np.zeros(1, log.dtype)[0]
-    entry = log[row]
-    entry.status = status
-    entry.symbol = symbol
-    entry.order_id = order[0].id
-    entry.position = symbols[symbol].position
-    entry.time_ns = account[0].now_ns
-    entry.sent_ns = order[0].sent_ns
-    entry.side = order[0].side
-    entry.reason = order[0].reason
-    entry.kind = order[0].kind
-    entry.remaining = order[0].quantity
-    entry.cash = account[0].cash
-    entry.position_quantity = symbols[symbol].quantity
-    entry.entry_price = symbols[symbol].entry_price
-
-
-@kernel
-def end(orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int, status: int) -> None:
-    """End an order; a status other than FILLED is logged."""
-    if orders[symbol, place].is_done:
-        return
-    orders[symbol, place].is_done = 1
-    if orders[symbol, place].reduces == 0:
-        symbols[symbol].entries -= 1
-    if status != _FILLED:
-        note(symbols, account, log, orders[symbol, place : place + 1], status)
-
-
-@kernel
-def sweep(orders: Records, symbols: Records, symbol: int) -> None:
-    """Remove orders that are done; the others stay in the order of their ids."""
-    kept = 0
-    for place in range(symbols[symbol].orders):
-        if not orders[symbol, place].is_done:
-            if kept != place:
-                orders[symbol, kept] = orders[symbol, place]
-            kept += 1
-    symbols[symbol].orders = kept
-
-
-@kernel
-def liquidation_price(symbols: Records, settings: Records, symbol: int) -> float:
-    """Price at which an isolated position's margin is down to the maintenance margin; 0 or infinite for never.
-
-    Long: entry x (1 - 1 / leverage) / (1 - maintenance); short: entry x (1 + 1 / leverage) / (1 + maintenance).
-    """
-    share = 1.0 / settings[0].leverage
-    entry = symbols[symbol].entry_price
-    if symbols[symbol].quantity > 0.0:
-        return entry * (1.0 - share) / (1.0 - settings[0].maintenance)  # type: ignore[no-any-return]
-    return entry * (1.0 + share) / (1.0 + settings[0].maintenance)  # type: ignore[no-any-return]
-
-
-@kernel
-def trailing_level(orders: Records, symbol: int, place: int) -> float:
-    """Price at which a trailing stop that follows is triggered."""
-    order = orders[symbol, place]
-    distance = order.extreme * order.trail if order.trail_is_fraction else order.trail
-    return order.extreme - distance if order.side < 0 else order.extreme + distance  # type: ignore[no-any-return]
-
-
-@kernel
-def rearm(orders: Records, symbols: Records, settings: Records, symbol: int) -> None:
-    """Find the prices between which, and the time before which, nothing can happen to a symbol's orders.
-
-    low_trigger, high_trigger: strictly between the two no order fills, triggers or follows. wake_ns: an order goes live
-    or expires. An order that fills at any price makes the low trigger infinite.
-    """
-    low, high, wake = 0.0, np.inf, NEVER_NS
-    if symbols[symbol].quantity > 0.0:
-        low = liquidation_price(symbols, settings, symbol)
-    elif symbols[symbol].quantity < 0.0:
-        high = liquidation_price(symbols, settings, symbol)
-    for place in range(symbols[symbol].orders):
-        order = orders[symbol, place]
-        if order.has_arrived == 0:
-            wake = min(wake, order.live_ns)
-            continue
-        wake = min(wake, order.expires_ns)
-        if order.kind == _MARKET:
-            low = np.inf
-        elif order.kind == _LIMIT:
-            if order.side > 0:
-                low = max(low, order.price)
-            else:
-                high = min(high, order.price)
-        elif order.kind == _TRAILING:
-            if order.extreme == 0.0:
-                if order.side < 0:
-                    high = min(high, order.activation)
-                else:
-                    low = max(low, order.activation)
-            elif order.side < 0:
-                low = max(low, trailing_level(orders, symbol, place))
-                high = min(high, order.extreme)
-            else:
-                high = min(high, trailing_level(orders, symbol, place))
-                low = max(low, order.extreme)
-        elif order.side < 0:
-            low = max(low, order.stop)
-        else:
-            high = min(high, order.stop)
-    symbols[symbol].low_trigger = low
-    symbols[symbol].high_trigger = high
-    symbols[symbol].wake_ns = wake
 
 
 @kernel
@@ -243,7 +77,7 @@ def fill(
 
 
 @kernel
-def _fill_once(  # noqa: PLR0915 - one story: how much, at what price, and what it leaves
+def _fill_once(  # noqa: C901 - how much, at what price, and what it does
     orders: Records,
     symbols: Records,
     account: Records,
@@ -257,10 +91,8 @@ def _fill_once(  # noqa: PLR0915 - one story: how much, at what price, and what 
     most: float,
     is_maker: bool,  # noqa: FBT001
 ) -> float:
-    order = orders[symbol, place]
-    market = symbols[symbol]
-    held = market.quantity
-    side = order.side
+    order, market = orders[symbol, place], symbols[symbol]
+    held, side = market.quantity, order.side
     closing = held * side < 0.0
     if order.reduces and not closing:
         end(orders, symbols, account, log, symbol, place, _FILLED)
@@ -269,143 +101,141 @@ def _fill_once(  # noqa: PLR0915 - one story: how much, at what price, and what 
     if order.reason == _LIQUIDATION:
         rate += settings[0].liquidation_rate
     fixed = costs[0].fixed_fee * costs[0].scale
-
-    # How much is wanted.
-    if order.closes:
-        wanted = abs(held)
-    elif order.quantity > 0.0:
-        wanted = order.quantity
-    else:
-        wanted = _quantity_of(order.notional, reference, rate, fixed, side, is_maker, market, costs)
-        wanted = lots(wanted, market.lot)
-        orders[symbol, place].quantity = wanted
-        if wanted <= 0.0:
-            end(orders, symbols, account, log, symbol, place, _TOO_SMALL)
-            return 0.0
-    quantity = wanted
-    if closing:
-        quantity = min(quantity, abs(held))
-    quantity = min(quantity, min(market.room, most))
-    if closing and abs(held) - quantity <= _DUST * abs(held):
-        quantity = abs(held)
-    elif not (closing and order.closes and quantity == abs(held)):
-        quantity = lots(quantity, market.lot)
+    if order.quantity == 0.0 and not order.closes:
+        bought = _quantity_of(order.notional, reference, rate, fixed, side, is_maker, market, costs)
+        orders[symbol, place].quantity = lots(bought, market.lot)
+    wanted = abs(held) if order.closes else order.quantity
+    quantity = _quantity_now(wanted, min(market.room, most), held, market.lot, closing)
     if quantity <= 0.0:
-        if lots(wanted, market.lot) <= 0.0:
+        if lots(wanted, market.lot) <= 0.0 and not (closing and wanted >= abs(held)):
             end(orders, symbols, account, log, symbol, place, _TOO_SMALL)
         return 0.0
-
-    # At what price.
-    spread, push = 0.0, 0.0
-    price = reference
-    if not is_maker:
-        spread = min(costs[0].half_spread * costs[0].scale, MAX_SLIPPAGE)
-        push = impact(costs, quantity, market.volume, market.sigma, market.day_volume) * costs[0].scale
-        push = min(push, MAX_SLIPPAGE - spread)
-        price = _taken(order.kind, order.price, side, reference, spread + push, market.tick)
+    spread, push = _slippage(costs, market, quantity, is_maker)
+    price = _price(order.kind, order.price, side, reference, spread + push, market.tick, is_maker)
     if not closing:
         allowed = lots(affordable(symbols, account, settings, symbol, reference, price, rate, fixed), market.lot)
         if allowed < quantity:
-            quantity = allowed
-            if not is_maker and quantity > 0.0:
-                push = impact(costs, quantity, market.volume, market.sigma, market.day_volume) * costs[0].scale
-                push = min(push, MAX_SLIPPAGE - spread)
-                price = _taken(order.kind, order.price, side, reference, spread + push, market.tick)
-        if not quantity > 0.0:
+            # What is beyond the money is cut: it does not wait for more.
+            quantity = wanted = allowed
+            spread, push = _slippage(costs, market, quantity, is_maker)
+            price = _price(order.kind, order.price, side, reference, spread + push, market.tick, is_maker)
+        if quantity <= 0.0:
             end(orders, symbols, account, log, symbol, place, _NO_MONEY)
             return 0.0
-        if quantity * reference < market.min_notional and order.filled == 0.0:
+        if order.filled == 0.0 and min(wanted, allowed) * reference < market.min_notional:
             end(orders, symbols, account, log, symbol, place, _TOO_SMALL)
             return 0.0
-
-    # What it does.
     fee = quantity * price * rate + fixed
-    account[0].cash -= side * quantity * price + fee
-    account[0].fees += fee
-    before = market.entry_price
-    if held == 0.0:
-        account[0].positions += 1
-        account[0].open_positions += 1
-        symbols[symbol].position = account[0].positions
-        symbols[symbol].best = reference
-        symbols[symbol].worst = reference
-        symbols[symbol].held_bars = 0
-        symbols[symbol].realised = 0.0
-        symbols[symbol].staked = 0.0
-    symbols[symbol].best = max(symbols[symbol].best, reference)
-    symbols[symbol].worst = min(symbols[symbol].worst, reference)
-    after = held + side * quantity
-    if closing:
-        symbols[symbol].realised += (price - before) * quantity * -side - fee
-        if quantity == abs(held):
-            after = 0.0
-    else:
-        symbols[symbol].realised -= fee
-        symbols[symbol].staked += quantity * price
-        symbols[symbol].entry_price = (before * abs(held) + price * quantity) / (abs(held) + quantity)
-    symbols[symbol].quantity = after
-    symbols[symbol].room -= quantity
-
-    # What is left of the order.
-    left = 0.0
-    if order.closes:
-        left = abs(after)
-    else:
-        left = order.quantity - quantity
-        if left <= _DUST * wanted:
-            left = 0.0
+    entry_price = market.entry_price
+    _book(symbols, account, symbol, side, quantity, price, reference, fee)
+    after = symbols[symbol].quantity
+    left = abs(after) if order.closes else wanted - quantity
+    if left <= DUST * wanted or (lots(left, market.lot) <= 0.0 and not order.closes):
+        left = 0.0
+    if not order.closes:
         orders[symbol, place].quantity = left
     orders[symbol, place].filled += quantity
-    row = account[0].log_rows
-    account[0].log_rows = row + 1
-    entry = log[row]
-    entry.status = _FILLED
-    entry.symbol = symbol
-    entry.order_id = order.id
-    entry.position = symbols[symbol].position
-    entry.time_ns = account[0].now_ns
-    entry.sent_ns = order.sent_ns
-    entry.side = side
-    entry.reason = order.reason
-    entry.kind = order.kind
-    entry.is_maker = is_maker
-    entry.reference_kind = reference_kind
-    entry.quantity = quantity
-    entry.remaining = left
-    entry.reference = reference
-    entry.price = price
+    _log_fill(symbols, account, log, symbol, order, quantity, left, reference, reference_kind, price, is_maker)
+    row = log[account[0].log_rows - 1]
     paid = (price - reference) * side * quantity
-    whole = spread + push
-    entry.spread = paid * spread / whole if whole > 0.0 else 0.0
-    entry.impact = paid - entry.spread
-    entry.fee = fee
-    entry.fee_rate = rate
-    entry.fixed_fee = fixed
-    entry.participation = quantity / market.volume if market.volume > 0.0 else np.nan
-    entry.volume = market.volume
-    entry.sigma = market.sigma
-    entry.day_volume = market.day_volume
-    entry.cash = account[0].cash
-    entry.position_quantity = after
-    entry.entry_price = before
-    entry.best = symbols[symbol].best
-    entry.worst = symbols[symbol].worst
-    entry.funding = market.funding
+    row.spread = paid * spread / (spread + push) if spread + push > 0.0 else 0.0
+    row.impact = paid - row.spread
+    row.fee, row.fee_rate, row.fixed_fee = fee, rate, fixed
+    row.entry_price = entry_price
+    _follow_up(orders, symbols, account, log, symbol, place, price, quantity, left, closing)
+    return quantity
 
-    parent, oco, is_entry = order.parent, order.oco, not closing
-    if left == 0.0:
-        end(orders, symbols, account, log, symbol, place, _FILLED)
-        if order.respawn > 0.0:
-            _send_opposite(orders, symbols, account, log, symbol, place)
-    if oco > 0:
-        _cancel_others(orders, symbols, account, log, symbol, place, oco)
-    if parent > 0:
-        _take_from_siblings(orders, symbols, account, log, symbol, place, parent, quantity)
-    if is_entry:
-        _protect(orders, symbols, account, log, symbol, place, price, quantity)
-    if after == 0.0 and held != 0.0:
-        _close_position(orders, symbols, account, log, symbol)
-    return quantity  # type: ignore[no-any-return]
+
+@kernel
+def fits(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    symbol: int,
+    place: int,
+    reference: float,
+) -> bool:
+    """Tell whether volume and money allow all of an order that takes at a reference price."""
+    order, market = orders[symbol, place], symbols[symbol]
+    held, side, cash = market.quantity, order.side, account[0].cash
+    closing = held * side < 0.0
+    if order.reduces and not closing:
+        return True
+    rate, fixed = costs[0].taker_rate * costs[0].scale, costs[0].fixed_fee * costs[0].scale
+    wanted = order.quantity
+    if wanted == 0.0:
+        wanted = _quantity_of(order.notional, reference, rate, fixed, side, bool(0), market, costs)
+    if order.closes or (order.reduces and wanted > abs(held)):
+        wanted = abs(held)
+    else:
+        wanted = lots(wanted, market.lot)
+    if wanted - market.room > DUST * wanted:
+        return False
+    closed = min(wanted, abs(held)) if closing else 0.0
+    opened = lots(wanted - closed, market.lot)
+    if opened <= DUST * wanted:
+        return True
+    if closed > 0.0:
+        # What is closed first pays for what is opened.
+        spread, push = _slippage(costs, market, closed, bool(0))
+        price = _price(order.kind, order.price, side, reference, spread + push, market.tick, bool(0))
+        account[0].cash -= side * closed * price + (closed * price * rate + fixed)
+        symbols[symbol].quantity = 0.0
+    spread, push = _slippage(costs, market, opened, bool(0))
+    price = _price(order.kind, order.price, side, reference, spread + push, market.tick, bool(0))
+    allowed = lots(affordable(symbols, account, settings, symbol, reference, price, rate, fixed), market.lot)
+    account[0].cash = cash
+    symbols[symbol].quantity = held
+    return opened <= allowed  # type: ignore[no-any-return]
+
+
+@kernel
+def _quantity_now(wanted: float, offered: float, held: float, lot: float, closing: bool) -> float:  # noqa: FBT001
+    """Cut a quantity to what is offered, to the position that it closes, and to lots; a whole position needs none."""
+    quantity = min(wanted, offered)
+    if closing:
+        quantity = min(quantity, abs(held))
+        if abs(held) - quantity <= DUST * abs(held):
+            return abs(held)
+    return lots(quantity, lot)
+
+
+@kernel
+def _slippage(
+    costs: Records,
+    market: Any,
+    quantity: float,
+    is_maker: bool,  # noqa: FBT001
+) -> tuple[float, float]:
+    """Return half spread and impact of a quantity as scaled fractions of the price; makers pay neither."""
+    if is_maker:
+        return 0.0, 0.0
+    spread = min(costs[0].half_spread * costs[0].scale, MAX_SLIPPAGE)
+    push = impact(costs, quantity, market.volume, market.sigma, market.day_volume) * costs[0].scale
+    return spread, min(push, MAX_SLIPPAGE - spread)
+
+
+@kernel
+def _price(
+    kind: int,
+    limit: float,
+    side: int,
+    reference: float,
+    slippage: float,
+    tick: float,
+    is_maker: bool,  # noqa: FBT001
+) -> float:
+    """Move the reference against an order that takes, to the tick beyond, never past its limit; makers get theirs."""
+    if is_maker:
+        return reference
+    price = on_step(reference * (1.0 + side * slippage), tick, side)
+    if price <= 0.0:
+        price = reference
+    if kind == _LIMIT:
+        price = min(price, limit) if side > 0 else max(price, limit)
+    return price
 
 
 @kernel
@@ -416,27 +246,13 @@ def _quantity_of(
     fixed: float,
     side: int,
     is_maker: bool,  # noqa: FBT001
-    market: Records,
+    market: Any,
     costs: Records,
 ) -> float:
-    """Base units that a notional buys or sells, its own slippage and fee included."""
-    price = reference
-    if not is_maker:
-        whole = costs[0].half_spread
-        whole += impact(costs, notional / reference, market.volume, market.sigma, market.day_volume)
-        price = reference * (1.0 + side * min(whole * costs[0].scale, MAX_SLIPPAGE))
+    """Return the base units that a notional buys or sells, slippage and fee included."""
+    spread, push = _slippage(costs, market, notional / reference, is_maker)
+    price = reference * (1.0 + side * (spread + push))
     return max(0.0, notional - fixed) / (max(price, reference) * (1.0 + rate))
-
-
-@kernel
-def _taken(kind: int, limit: float, side: int, reference: float, slippage: float, tick: float) -> float:
-    """Price of a fill that takes: the reference moved against the order, to the tick beyond, never past its limit."""
-    price = on_step(reference * (1.0 + side * slippage), tick, side)
-    if price <= 0.0:
-        price = reference
-    if kind == _LIMIT:
-        price = min(price, limit) if side > 0 else max(price, limit)
-    return price
 
 
 @kernel
@@ -450,7 +266,7 @@ def affordable(
     rate: float,
     fixed: float,
 ) -> float:
-    """Base units by which a position may grow: margin, fee and slippage must be there, and the position's limit.
+    """Return the base units by which a position may grow: as margin, fee, slippage and the position's limit allow.
 
     Margin is worth / leverage of every position, at the marks, this one's at the reference price.
     """
@@ -464,41 +280,92 @@ def affordable(
     free += held * reference - abs(held) * reference / leverage - fixed
     quantity = free / (reference / leverage + price * rate + abs(price - reference))
     room = settings[0].max_notional / reference - abs(held)
-    return max(0.0, min(quantity, room))
+    return max(0.0, min(quantity, room))  # type: ignore[no-any-return]
 
 
 @kernel
-def _cancel_others(
-    orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int, oco: int
+def _book(
+    symbols: Records,
+    account: Records,
+    symbol: int,
+    side: int,
+    quantity: float,
+    price: float,
+    reference: float,
+    fee: float,
 ) -> None:
-    for other in range(symbols[symbol].orders):
-        if other != place and orders[symbol, other].oco == oco:
-            end(orders, symbols, account, log, symbol, other, _FILLED)
+    """Book a fill that opens, grows, reduces or closes a position, but does not turn it."""
+    held, entry_price = symbols[symbol].quantity, symbols[symbol].entry_price
+    account[0].cash -= side * quantity * price + fee
+    account[0].fees += fee
+    if held == 0.0:
+        account[0].positions += 1
+        account[0].open_positions += 1
+        symbols[symbol].position = account[0].positions
+        symbols[symbol].best = reference
+        symbols[symbol].worst = reference
+        symbols[symbol].held_bars = 0
+        symbols[symbol].realised = 0.0
+        symbols[symbol].staked = 0.0
+    symbols[symbol].best = max(symbols[symbol].best, reference)
+    symbols[symbol].worst = min(symbols[symbol].worst, reference)
+    symbols[symbol].realised -= fee
+    symbols[symbol].room -= quantity
+    if held * side < 0.0:
+        symbols[symbol].realised -= (price - entry_price) * quantity * side
+        symbols[symbol].quantity = 0.0 if quantity == abs(held) else held + side * quantity
+    else:
+        symbols[symbol].staked += quantity * price
+        symbols[symbol].entry_price = (entry_price * abs(held) + price * quantity) / (abs(held) + quantity)
+        symbols[symbol].quantity = held + side * quantity
 
 
 @kernel
-def _take_from_siblings(
-    orders: Records,
+def _log_fill(
     symbols: Records,
     account: Records,
     log: Records,
     symbol: int,
-    place: int,
-    parent: int,
+    order: Any,
     quantity: float,
+    left: float,
+    reference: float,
+    reference_kind: int,
+    price: float,
+    is_maker: bool,  # noqa: FBT001
 ) -> None:
-    """Exits of one entry share its quantity: what one has closed the others no longer close."""
-    for other in range(symbols[symbol].orders):
-        if other != place and orders[symbol, other].parent == parent and not orders[symbol, other].is_done:
-            whole = orders[symbol, other].quantity
-            left = whole - quantity
-            orders[symbol, other].quantity = left
-            if left <= _DUST * whole:
-                end(orders, symbols, account, log, symbol, other, _FILLED)
+    """Append a fill to the log; its costs and the entry price before it are the caller's to write."""
+    place = account[0].log_rows
+    account[0].log_rows = place + 1
+    row, market = log[place], symbols[symbol]
+    row.status = _FILLED
+    row.symbol = symbol
+    row.order_id = order.id
+    row.position = market.position
+    row.time_ns = account[0].now_ns
+    row.sent_ns = order.sent_ns
+    row.side = order.side
+    row.reason = order.reason
+    row.kind = order.kind
+    row.is_maker = is_maker
+    row.reference_kind = reference_kind
+    row.quantity = quantity
+    row.remaining = left
+    row.reference = reference
+    row.price = price
+    row.participation = quantity / market.volume if market.volume > 0.0 else np.nan
+    row.volume = market.volume
+    row.sigma = market.sigma
+    row.day_volume = market.day_volume
+    row.cash = account[0].cash
+    row.position_quantity = market.quantity
+    row.best = market.best
+    row.worst = market.worst
+    row.funding = market.funding
 
 
 @kernel
-def _protect(
+def _follow_up(
     orders: Records,
     symbols: Records,
     account: Records,
@@ -507,79 +374,23 @@ def _protect(
     place: int,
     price: float,
     quantity: float,
+    left: float,
+    closing: bool,  # noqa: FBT001
 ) -> None:
-    """Send an entry's exits, or add a further fill of the entry to them: their prices stay those of the first fill."""
-    entry = orders[symbol, place]
-    parent = entry.id
-    has_exits = False
-    for other in range(symbols[symbol].orders):
-        if orders[symbol, other].parent == parent and not orders[symbol, other].is_done:
-            orders[symbol, other].quantity += quantity
-            has_exits = True
-    if has_exits:
-        return
-    side = entry.side
-    order = np.zeros(1, orders.dtype)
-    for which in range(3):
-        distance = (entry.loss, entry.target, entry.follow)[which]
-        if distance <= 0.0:
-            continue
-        is_fraction = (entry.loss_is_fraction, entry.target_is_fraction, entry.follow_is_fraction)[which]
-        away = distance * price if is_fraction else distance
-        order[0] = np.zeros(1, orders.dtype)[0]
-        order[0].symbol = symbol
-        order[0].side = -side
-        order[0].quantity = quantity
-        order[0].reduces = 1
-        order[0].parent = parent
-        order[0].sent_ns = account[0].now_ns
-        order[0].live_ns = account[0].now_ns
-        order[0].expires_ns = NEVER_NS
-        if which == 0:
-            order[0].kind = _STOP
-            order[0].reason = _LOSS_REASON
-            order[0].stop = price - side * away
-            if order[0].stop <= 0.0:
-                continue
-        elif which == 1:
-            order[0].kind = _LIMIT
-            order[0].reason = _TARGET_REASON
-            order[0].price = price + side * away
-            if order[0].price <= 0.0:
-                continue
-        else:
-            order[0].kind = _TRAILING
-            order[0].reason = _TRAILING_REASON
-            order[0].trail = distance
-            order[0].trail_is_fraction = is_fraction
-            if entry.follow_from > 0.0:
-                gain = entry.follow_from * price if entry.follow_from_is_fraction else entry.follow_from
-                order[0].activation = max(price + side * gain, symbols[symbol].tick)
-            else:
-                order[0].extreme = price
-        # They lie at the venue at once: the venue sends them itself.
-        order[0].has_arrived = 1
-        send(orders, symbols, account, log, order)
-
-
-@kernel
-def _send_opposite(
-    orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int
-) -> None:
-    """Answer a filled order of a grid by its opposite, a step away."""
-    order = np.zeros(1, orders.dtype)
-    order[0] = orders[symbol, place]
-    # What a grid buys it sells a step higher; a long grid's sales only reduce.
-    order[0].side = -orders[symbol, place].side
-    order[0].price = orders[symbol, place].price + orders[symbol, place].side * orders[symbol, place].respawn
-    order[0].quantity = orders[symbol, place].filled
-    order[0].sent_ns = account[0].now_ns
-    order[0].live_ns = account[0].now_ns
-    order[0].has_arrived = 1
-    order[0].is_done = 0
-    order[0].reduces = 0
-    order[0].filled = 0.0
-    send(orders, symbols, account, log, order)
+    """Do what a fill entails for its own order, those that are tied to it, and those of a position that is flat."""
+    order = orders[symbol, place]
+    if left == 0.0:
+        end(orders, symbols, account, log, symbol, place, _FILLED)
+        if order.respawn > 0.0:
+            send_opposite(orders, symbols, account, log, symbol, place)
+    if order.oco > 0:
+        cancel_others(orders, symbols, account, log, symbol, place, order.oco)
+    if order.parent > 0:
+        take_from_siblings(orders, symbols, account, log, symbol, place, order.parent, quantity)
+    if not closing:
+        protect(orders, symbols, account, log, symbol, place, price, quantity)
+    elif symbols[symbol].quantity == 0.0:
+        _close_position(orders, symbols, account, log, symbol)
 
 
 @kernel

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from daemon.core.backtest import Reason
-from daemon.engine.fills import affordable, end, fill, liquidation_price, rearm, send, sweep, trailing_level
+from daemon.engine.fills import fill, fits
 from daemon.engine.jit import kernel
-from daemon.engine.orders import Force, Kind, Records, Reference, Status
+from daemon.engine.orders import NEVER_NS, Force, Kind, Records, Reference, Status
+from daemon.engine.working import end, liquidation_price, send, sweep, trailing_level
 
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
 _GTC, _IOC, _FOK = (int(force) for force in Force)
@@ -47,15 +48,13 @@ def liquidate(
     order[0].closes = 1
     order[0].has_arrived = 1
     order[0].sent_ns = account[0].now_ns
-    order[0].expires_ns = np.int64((1 << 63) - 1)
+    order[0].expires_ns = NEVER_NS
     room = symbols[symbol].room
     # A venue liquidates whatever the volume is.
     symbols[symbol].room = np.inf
     if send(orders, symbols, account, log, order):
         place = symbols[symbol].orders - 1
-        fill(
-            orders, symbols, account, settings, costs, log, symbol, place, reference, reference_kind, np.inf, bool(0)
-        )
+        fill(orders, symbols, account, settings, costs, log, symbol, place, reference, reference_kind, np.inf, bool(0))
     symbols[symbol].room = room
 
 
@@ -71,11 +70,11 @@ def expire(orders: Records, symbols: Records, account: Records, log: Records, sy
 def _is_through(settings: Records, side: int, limit: float, price: float) -> bool:
     """Tell whether a price fills a resting limit order."""
     beyond = (limit - price) * side
-    return beyond > 0.0 if settings[0].needs_through else beyond >= 0.0  # type: ignore[no-any-return]
+    return beyond > 0.0 if settings[0].needs_through else beyond >= 0.0
 
 
 @kernel
-def at_price(
+def at_price(  # noqa: C901, PLR0912 - a branch an order type
     orders: Records,
     symbols: Records,
     account: Records,
@@ -116,7 +115,7 @@ def at_price(
             taking, kind = symbols[symbol].ask if order.side > 0 else symbols[symbol].bid, _QUOTE
         if order.kind == _TRAILING:
             _trail(orders, symbol, place, price)
-        if (order.kind == _STOP or order.kind == _STOP_LIMIT) and (price - order.stop) * order.side >= 0.0:
+        if order.kind in (_STOP, _STOP_LIMIT) and (price - order.stop) * order.side >= 0.0:
             orders[symbol, place].kind = _MARKET if order.kind == _STOP else _LIMIT
             arrives = True
         elif order.kind == _TRAILING and order.extreme > 0.0:
@@ -184,32 +183,10 @@ def _arrive(
         if order.post_only:
             end(orders, symbols, account, log, symbol, place, _WOULD_TAKE)
             return
-        if order.force != _FOK or _fits(symbols, account, settings, costs, symbol, order.side, order.quantity, price):
-            fill(
-                orders, symbols, account, settings, costs, log, symbol, place, price, reference_kind, np.inf, bool(0)
-            )
+        if order.force != _FOK or fits(orders, symbols, account, settings, costs, symbol, place, price):
+            fill(orders, symbols, account, settings, costs, log, symbol, place, price, reference_kind, np.inf, bool(0))
     if order.force != _GTC and not order.is_done:
         end(orders, symbols, account, log, symbol, place, _NOT_FILLED)
-
-
-@kernel
-def _fits(
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    symbol: int,
-    side: int,
-    quantity: float,
-    price: float,
-) -> bool:
-    """Tell whether volume and money allow all of a quantity."""
-    if quantity > symbols[symbol].room:
-        return False
-    if symbols[symbol].quantity * side < 0.0:
-        return True
-    rate, fixed = costs[0].taker_rate * costs[0].scale, costs[0].fixed_fee * costs[0].scale
-    return quantity <= affordable(symbols, account, settings, symbol, price, price, rate, fixed)  # type: ignore[no-any-return]
 
 
 @kernel
@@ -217,7 +194,7 @@ def _trail(orders: Records, symbol: int, place: int, price: float) -> None:
     """Let a trailing stop see a price: it begins to follow, or follows."""
     order = orders[symbol, place]
     if order.extreme == 0.0:
-        if (order.activation - price) * -order.side <= 0.0:
+        if order.activation == 0.0 or (order.activation - price) * -order.side <= 0.0:
             orders[symbol, place].extreme = price
     elif (price - order.extreme) * -order.side > 0.0:
         orders[symbol, place].extreme = price
@@ -330,10 +307,8 @@ def _leg(
         if place == symbols[symbol].orders:
             liquidate(orders, symbols, account, settings, costs, log, symbol, at, _LEVEL)
         elif orders[symbol, place].kind == _LIMIT:
-            done = fill(
-                orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL, np.inf, bool(1)
-            )
-            if done == 0.0:
+            done = fill(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL, np.inf, bool(1))
+            if done == 0.0 and not orders[symbol, place].is_done:
                 # Less than a lot is left of the bar's volume: no further limit order can fill.
                 symbols[symbol].room = 0.0
         elif orders[symbol, place].kind == _STOP_LIMIT:
@@ -357,7 +332,7 @@ def _follow(orders: Records, symbols: Records, symbol: int, price: float, now_ns
 
 
 @kernel
-def _next_met(
+def _next_met(  # noqa: C901, PLR0912 - a branch an order type
     orders: Records,
     symbols: Records,
     settings: Records,
@@ -376,17 +351,19 @@ def _next_met(
     found = _NOTHING
     nearest, met = np.inf, at
     held = symbols[symbol].quantity
-    if held * way < 0.0:
+    if held != 0.0:
         # A price that falls takes longs, one that rises shorts.
         level = liquidation_price(symbols, settings, symbol)
-        if (stop - level) * way >= 0.0:
+        passed = (level - at) * held >= 0.0
+        if passed or (held * way < 0.0 and (stop - level) * way >= 0.0):
             found = symbols[symbol].orders
-            nearest = max((level - at) * way, 0.0)
-            met = level if nearest > 0.0 else at
+            nearest = 0.0 if passed else (level - at) * way
+            met = at if passed else level
     for place in range(symbols[symbol].orders):
         order = orders[symbol, place]
         if order.is_done or order.live_ns > now_ns or order.kind == _MARKET:
             continue
+        passed = False
         if order.kind == _LIMIT:
             # A falling price meets those who buy.
             if order.side == way or symbols[symbol].room <= 0.0:
@@ -395,22 +372,19 @@ def _next_met(
             if not _is_through(settings, order.side, level, stop):
                 continue
         else:
-            if order.side != way:
-                continue
             if order.kind == _TRAILING:
                 if order.extreme == 0.0:
                     continue
                 level = trailing_level(orders, symbol, place)
             else:
                 level = order.stop
-            if (stop - level) * way < 0.0:
+            # One that was sent just now may lie behind the price: it is met whichever way the price goes.
+            passed = (at - level) * order.side >= 0.0
+            if not passed and (order.side != way or (stop - level) * way < 0.0):
                 continue
-        distance = max((level - at) * way, 0.0)
+        distance = 0.0 if passed else max((level - at) * way, 0.0)
         if distance < nearest:
             nearest = distance
             met = level if distance > 0.0 else at
             found = place
     return found, met
-
-
-__all__ = ["at_price", "at_quote", "rearm", "walk_bar"]

@@ -16,7 +16,7 @@ from daemon.core import backtest
 from daemon.engine import costs
 
 if TYPE_CHECKING:
-    from daemon.core.backtest import BacktestSpec, Distance
+    from daemon.core.backtest import BacktestSpec, Distance, Exits
 
 Records = NDArray[Any]
 
@@ -349,12 +349,13 @@ def listed_orders(spec: BacktestSpec) -> Records:
     records = np.zeros(len(listed), dtype=ORDER)
     for record, order in zip(records, listed, strict=True):
         closes = order.quantity is None and order.notional is None
+        reduces = closes or order.reduce_only or order.type == "take_profit"
         values: dict[str, Any] = {
             "symbol": order.symbol,
             "kind": _KINDS[order.type],
             "side": 1 if order.side == "buy" else -1,
             "force": _FORCES[order.time_in_force],
-            "reason": backtest.Reason.MANUAL if closes or order.reduce_only else backtest.Reason.ENTRY,
+            "reason": backtest.Reason.MANUAL if reduces else backtest.Reason.ENTRY,
             "quantity": order.quantity or 0.0,
             "notional": order.notional or 0.0,
             "price": order.price or 0.0,
@@ -362,35 +363,43 @@ def listed_orders(spec: BacktestSpec) -> Records:
             "sent_ns": order.time_ns,
             "expires_ns": order.expires_ns or NEVER_NS,
             "oco": order.oco,
-            "reduces": closes or order.reduce_only,
+            "reduces": reduces,
             "closes": closes,
             "post_only": order.post_only,
         }
         if order.trail is not None:
-            values |= _listed_distance("trail", order.trail.distance)
+            values |= _distance_of("trail", order.trail.distance, np.nan)
             if order.trail.activation is not None:
                 if order.trail.activation.unit != "price":
                     raise ValueError("the activation of a listed trailing stop is a price")
                 values["activation"] = order.trail.activation.value
-        trailing = order.exits.trailing_stop
-        exits = {
-            "target": order.exits.take_profit,
-            "loss": order.exits.stop_loss,
-            "follow": trailing.distance if trailing else None,
-            "follow_from": trailing.activation if trailing else None,
-        }
-        for name, distance in exits.items():
-            if distance is not None:
-                values |= _listed_distance(name, distance)
+        values |= exit_distances(order.exits)
         for name, value in values.items():
             record[name] = value
     return records
 
 
-def _listed_distance(name: str, distance: Distance) -> dict[str, float]:
+def exit_distances(exits: Exits, atr: float = np.nan) -> dict[str, float]:
+    """Return an order's exits as fields of ORDER. atr: what distances in ATR are times of; they are off without one."""
+    trailing = exits.trailing_stop
+    distances = {
+        "target": exits.take_profit,
+        "loss": exits.stop_loss,
+        "follow": trailing.distance if trailing else None,
+        "follow_from": trailing.activation if trailing else None,
+    }
+    values: dict[str, float] = {}
+    for name, distance in distances.items():
+        if distance is not None:
+            values |= _distance_of(name, distance, atr)
+    return values
+
+
+def _distance_of(name: str, distance: Distance, atr: float) -> dict[str, float]:
+    value = distance.value
     if distance.unit == "atr":
-        raise ValueError(f"{name} of a listed order is in ATR, which no bar of its own defines")
-    return {name: distance.value, f"{name}_is_fraction": distance.unit == "fraction"}
+        value = value * atr if atr > 0 else 0.0
+    return {name: value, f"{name}_is_fraction": distance.unit == "fraction"}
 
 
 def fee_rates(record: Records) -> tuple[float, float]:

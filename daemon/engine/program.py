@@ -1,6 +1,6 @@
 """Strategies to one program: every distinct expression and condition appears once, in an order that can be run.
 
-Most of the 31 condition types are comparisons in disguise ("gap up" compares the open with an expression), so they are
+Most of the 33 condition types are comparisons in disguise ("gap up" compares the open with an expression), so they are
 lowered to eleven operations over value and truth slots. `conditions.evaluate` runs the program over blocks of rows.
 Lowering keeps the meaning to the bit: `below(a, b)` is `above(b, a)`, and a comparison with a value that is not
 finite is false either way.
@@ -245,6 +245,10 @@ class _Builder:
                 return self._above(parse(condition.col), parse(condition.ref))
             case rules.Below():
                 return self._above(parse(condition.ref), parse(condition.col))
+            case rules.AtOrAbove():
+                return self._leaf(Op.AT_OR_ABOVE, parse(condition.col), parse(condition.ref))
+            case rules.AtOrBelow():
+                return self._leaf(Op.AT_OR_ABOVE, parse(condition.ref), parse(condition.col))
             case rules.CandleBullish():
                 return self._above(parse(condition.pattern_col), number(0))
             case rules.CandleBearish():

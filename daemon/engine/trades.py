@@ -68,7 +68,7 @@ def trades_of(log: Records, symbols: int, closing_kind: int) -> tuple[Trades, In
 
 
 @kernel
-def pair(  # noqa: PLR0915 - one pass over the log
+def pair(  # noqa: C901, PLR0915 - one pass over the log
     log: Records, symbols: int, closing_kind: int, ints: Int64s, floats: Float64s, belongs: Int64s
 ) -> int:
     """Write trades to ints (8, n) and floats (12, n), as of `Trades`; return how many."""

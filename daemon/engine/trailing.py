@@ -52,7 +52,7 @@ def trailing_figures(close: Float64s, volume: Float64s, window: int, sigma: Floa
             change = close[first] / close[first - 1] - 1.0
             total -= change
             squares -= change * change
-        if i % 4096 == 0:  # noqa: PLR2004 - often enough, and seldom enough to cost nothing
+        if i % 4096 == 0:  # often enough, and seldom enough to cost nothing
             total = squares = volumes = 0.0
             for j in range(first, i):
                 volumes += volume[j]

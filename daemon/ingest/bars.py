@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from daemon.core.errors import Code, Conflict, SourceDataInvalid
-from daemon.core.market import NS_PER_SECOND, Bars, BarTable, Instrument, Timeframe, TsNs
+from daemon.core.market import NS_PER_SECOND, Bars, BarTable, Instrument, Timeframe, TsNs, VolumeUnit
 from daemon.core.ports import Hole, Verification
 from daemon.engine.checks import check
 from daemon.store import ledger
@@ -51,6 +51,7 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 UNKNOWN_ORIGIN: Final = Origin()
+_COUNTED: Final[dict[VolumeUnit, str]] = {"base": "base units", "quote": "quote currency"}
 
 
 def import_bars(
@@ -63,12 +64,15 @@ def import_bars(
     *,
     origin: Origin = UNKNOWN_ORIGIN,
     replace: bool = False,
+    volume_unit: VolumeUnit | None = None,
 ) -> ImportReport:
     """Check and store a file's bars, and record where they came from.
 
     table: as an adapter read it; at least one row. source: the file's name, for messages and the ledger.
+    volume_unit: what the file's volumes count; None for what the stored ones do, base units where there are none.
     SourceDataInvalid BARS_INVALID for rows that are no bars or do not fit the timeframe, Conflict BARS_CONFLICT for
-    rows that differ from stored ones unless `replace`. On any error nothing of the file is stored.
+    rows that differ from stored ones unless `replace`, and for volumes of another unit than the stored ones unless the
+    file replaces all of these. On any error nothing of the file is stored.
     """
     _check_rows(table, source)
     notes = list(table.notes)
@@ -83,13 +87,15 @@ def import_bars(
     _check_spacing(bars, timeframe, source)
 
     def merge(transaction: Transaction) -> Overlay:
-        overlay = store.merge(transaction, instrument, timeframe, bars, replace=replace)
+        overlay = store.merge(transaction, instrument, timeframe, bars, replace=replace, volume_unit=volume_unit)
+        if overlay.other_unit is not None and volume_unit is not None:
+            raise _mixed_units(source, instrument, timeframe, volume_unit, overlay.other_unit)
         if overlay.first_difference_ns is not None and not replace:
             raise Conflict(
                 Code.BARS_CONFLICT,
                 f"{source}: {overlay.replaced} rows differ from stored bars of {instrument.key} {timeframe}, first at "
-                f"{_iso(overlay.first_difference_ns)}; nothing was stored. --replace takes the file's",
-                {"rows": overlay.replaced, "first": _iso(overlay.first_difference_ns)},
+                f"{iso(overlay.first_difference_ns)}; nothing was stored. --replace takes the file's",
+                {"rows": overlay.replaced, "first": iso(overlay.first_difference_ns)},
             )
         _record(transaction, store, instrument, timeframe, bars, overlay, source, origin, notes)
         return overlay
@@ -106,6 +112,18 @@ def import_bars(
         first_ns=int(bars.start_ns[0]),
         last_ns=int(bars.start_ns[-1]),
         notes=notes,
+    )
+
+
+def _mixed_units(
+    source: str, instrument: Instrument, timeframe: Timeframe, given: VolumeUnit, stored: VolumeUnit
+) -> Conflict:
+    return Conflict(
+        Code.BARS_CONFLICT,
+        f"{source}: its volumes count {_COUNTED[given]}, those of the stored bars of {instrument.key} {timeframe} "
+        f"{_COUNTED[stored]}; nothing was stored. Give the unit that the file counts as --volume-unit; --replace "
+        "changes that of a series only with a file that holds every stored bar, another --venue keeps both apart",
+        {"field": "volume_unit", "stored": stored, "given": given},
     )
 
 
@@ -169,7 +187,7 @@ def _without_repeats(bars: Bars, lines: Int64s, source: str) -> tuple[Bars, int]
             first, second = sorted((int(lines[row - 1]), int(lines[row])))
             raise SourceDataInvalid(
                 Code.BARS_INVALID,
-                f"{source} lines {first} and {second}: two different bars for {_iso(int(bars.start_ns[row]))}; "
+                f"{source} lines {first} and {second}: two different bars for {iso(int(bars.start_ns[row]))}; "
                 "nothing was stored: keep one of them",
                 {"file": source, "line": second, "field": "timestamp"},
             )
@@ -184,11 +202,12 @@ def _check_spacing(bars: Bars, timeframe: Timeframe, source: str) -> None:
     if steps[row] < _LEAST_SPACING * timeframe.ns:
         raise SourceDataInvalid(
             Code.BARS_INVALID,
-            f"{source}: bars {steps[row] / NS_PER_SECOND:g} s apart at {_iso(int(bars.start_ns[row]))} are no "
+            f"{source}: bars {steps[row] / NS_PER_SECOND:g} s apart at {iso(int(bars.start_ns[row]))} are no "
             f"{timeframe} bars; nothing was stored: give the file's own --timeframe",
             {"file": source, "field": "timestamp"},
         )
 
 
-def _iso(time_ns: TsNs) -> str:
+def iso(time_ns: TsNs) -> str:
+    """Write a time in a message, to the second."""
     return datetime.fromtimestamp(time_ns / NS_PER_SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -256,7 +256,13 @@ class Recorder:
             if missing > 0:
                 hole = Hole(last_ns, first_ns, HoleReason.MISSING_BARS, missing=missing)
                 ledger.put_hole(transaction, key, hole, self._ticks.now_ns())
-        return self._bars.merge(transaction, instrument, timeframe, bars, replace=True).added
+        overlay = self._bars.merge(transaction, instrument, timeframe, bars, replace=True, volume_unit="base")
+        if overlay.other_unit is not None:
+            why = f"the stored {timeframe} bars count volume in quote currency, live ones in base units"
+            self.status.odd += 1
+            self.status.last_error = f"{instrument.key}: {why}: they are not recorded; import those under another venue"
+            _log.error("%s: %s", instrument.key, why)
+        return overlay.added if overlay.other_unit is None else 0
 
     def _note_loss(self, transaction: Transaction, instrument: Instrument, parts: list[Ticks]) -> None:
         """Record that a stream without numbered rows was not heard for a while."""

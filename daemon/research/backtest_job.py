@@ -13,10 +13,12 @@ import numpy as np
 
 from daemon.core.market import NS_PER_DAY
 from daemon.engine.orders import LOG, Reference
-from daemon.engine.simulate import Outcome, Progress, Simulation
+from daemon.engine.simulate import Progress, Simulation
 from daemon.engine.trades import trades_of
+from daemon.research.backtest_finding import Finding, Runs
+from daemon.research.backtest_gaps import crossed, crossings
 from daemon.research.backtest_market import Loaded, feeds_of, grid_orders, load
-from daemon.research.backtest_outcome import Finding, Runs, conclude
+from daemon.research.backtest_outcome import buy_and_hold, conclude
 from daemon.research.backtest_records import BacktestOutcome, BacktestProgress
 from daemon.store.backtests import ColumnSpool
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.core.backtest import BacktestSpec
-    from daemon.engine.trades import Trades
     from daemon.research.backtest_records import BacktestJob
     from daemon.store.bars import BarStore
 
@@ -52,9 +53,12 @@ def run_backtest(
         progress(BacktestProgress(_LOADING * (number + 1) / len(spec.markets)))
     runs = simulate(bars, spec, loaded, progress, checkpoint)
     trades, belongs = trades_of(runs.main.log, len(loaded), int(Reference.CLOSE))
+    year_days = _year_days(spec, loaded)
+    gaps = [crossings(number, each, runs.main.log, spec.timeframe.ns, year_days) for number, each in enumerate(loaded)]
+    held = buy_and_hold(spec, loaded, runs.main.samples.time_ns)
+    finding = Finding(job.backtest_id, spec, loaded, runs, trades, year_days, gaps, crossed(trades, gaps), held)
     with ColumnSpool(Path(job.spool)) as spool:
-        _spool(spool, runs.main, trades, belongs)
-        finding = Finding(job.backtest_id, spec, loaded, runs, trades, _year_days(spec, loaded))
+        _spool(spool, finding, belongs)
         result = conclude(finding, started_ms, time.time_ns() // 1_000_000)
         return BacktestOutcome(result, spool.parts)
 
@@ -105,7 +109,8 @@ def _year_days(spec: BacktestSpec, loaded: list[Loaded]) -> int:
     return 252 if int(days[-1] - days[0]) >= 7 else 365  # noqa: PLR2004 - a week
 
 
-def _spool(spool: ColumnSpool, run: Outcome, trades: Trades, belongs: np.typing.NDArray[np.int64]) -> None:
+def _spool(spool: ColumnSpool, finding: Finding, belongs: np.typing.NDArray[np.int64]) -> None:
+    run, trades = finding.runs.main, finding.trades
     log = run.log
     fills = log["status"] == 0
     names = [name for name in LOG.names or () if name not in ("status", "best", "worst", "entry_price", "funding")]
@@ -133,7 +138,7 @@ def _spool(spool: ColumnSpool, run: Outcome, trades: Trades, belongs: np.typing.
             "mae_percent": 100 * trades.mae,
             "mfe_percent": 100 * trades.mfe,
             "reason": trades.reason,
-            "crossed_gap": np.zeros(trades.size, dtype=np.int64),
+            "crossed_gap": finding.over,
             "is_end": trades.is_end,
         },
     )
@@ -146,5 +151,6 @@ def _spool(spool: ColumnSpool, run: Outcome, trades: Trades, belongs: np.typing.
             "cash": samples.cash,
             "positions_value": samples.worth,
             "unrealized_pnl": samples.unrealised,
+            "buy_and_hold": finding.held,
         },
     )

@@ -15,7 +15,7 @@ from daemon.engine import conditions
 from daemon.engine.columns import ATR, lookback
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT
 from daemon.engine.indicators import IndicatorColumns
-from daemon.engine.orders import Kind
+from daemon.engine.orders import NEVER_NS, ORDER, Kind, exit_distances
 from daemon.engine.program import NEVER, compile_strategies
 from daemon.engine.simulate import QUOTES, TRADES, Chunk, Feed, SymbolBars
 from daemon.engine.trailing import LEAST_BARS, daily_figures
@@ -130,9 +130,10 @@ def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[
 
 
 def grid_orders(spec: BacktestSpec, loaded: list[Loaded]) -> Records | None:
-    """Return the first orders of a grid, sent at the first close of each symbol; None for another program."""
-    from daemon.engine.orders import NEVER_NS, ORDER
+    """Return the first orders of a grid, sent at the first close of each symbol; None for another program.
 
+    Exits in ATR take that of the first bar; where it has none yet they are off.
+    """
     grid = spec.program
     if not isinstance(grid, backtest.Grid):
         return None
@@ -141,6 +142,7 @@ def grid_orders(spec: BacktestSpec, loaded: list[Loaded]) -> Records | None:
     made = []
     for symbol, each in enumerate(loaded):
         close, close_ns = float(each.bars.close[0]), int(each.simulated.close_ns[0])
+        exits = exit_distances(spec.exits, float(each.simulated.atr[0]))
         for side in sides:
             for level in range(1, grid.levels + 1):
                 order = np.zeros(1, dtype=ORDER)
@@ -149,6 +151,8 @@ def grid_orders(spec: BacktestSpec, loaded: list[Loaded]) -> Records | None:
                 order["respawn"] = close * grid.step
                 order["notional"] = share
                 order["sent_ns"], order["expires_ns"] = close_ns, NEVER_NS
+                for name, value in exits.items():
+                    order[name] = value
                 made.append(order)
     orders = np.concatenate(made)
     return orders[np.argsort(orders["sent_ns"], kind="stable")]

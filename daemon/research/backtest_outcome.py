@@ -10,10 +10,8 @@ import numpy as np
 
 import daemon
 from daemon.core.backtest import EXIT_WORDS, Reason
-from daemon.core.market import NS_PER_DAY
 from daemon.engine import curves, metrics
 from daemon.engine.orders import Status
-from daemon.research.backtest_gaps import Crossings, crossed, crossings
 from daemon.research.backtest_result import (
     BacktestResult,
     Band,
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from daemon.core.market import Float64s, Int64s
     from daemon.engine.simulate import Outcome
     from daemon.engine.trades import Trades
+    from daemon.research.backtest_finding import Finding
     from daemon.research.backtest_market import Loaded
 
 ENGINE_REVISION: Final = 1
@@ -61,24 +60,6 @@ _REFUSALS: Final = {
 }
 
 
-class Runs(NamedTuple):
-    """What the engine made. main: pessimistic, or over ticks. optimistic: None over ticks."""
-
-    main: Outcome
-    optimistic: Outcome | None
-
-
-class Finding(NamedTuple):
-    """A backtest before it is put into words."""
-
-    backtest_id: str
-    spec: BacktestSpec
-    loaded: list[Loaded]
-    runs: Runs
-    trades: Trades
-    year_days: int
-
-
 class _Curve(NamedTuple):
     """An equity curve and what it shows."""
 
@@ -94,11 +75,8 @@ def conclude(finding: Finding, started_ms: int, completed_ms: int) -> BacktestRe
     initial, periods = spec.account.initial_capital, finding.year_days
     start_ns = min(int(each.bars.start_ns[0]) for each in loaded)
     curve = _curve(main.samples.time_ns, main.samples.equity, initial, start_ns)
-    held = _buy_and_hold(finding, main.samples.time_ns, start_ns)
+    held = _curve(main.samples.time_ns, finding.held, initial, start_ns)
     figures = _metrics(curve, finding.trades, initial, periods)
-    width_ns = spec.timeframe.ns
-    gaps = [crossings(symbol, each, main.log, width_ns, periods) for symbol, each in enumerate(loaded)]
-    over = crossed(finding.trades, gaps)
     result = BacktestResult(
         id=finding.backtest_id,
         name=spec.name,
@@ -122,8 +100,8 @@ def conclude(finding: Finding, started_ms: int, completed_ms: int) -> BacktestRe
         ),
         equity_curve=_equity_points(main),
         drawdown_curve=_drawdown_points(curve),
-        trades=_trades(finding, over),
-        events=_events(finding, gaps),
+        trades=_trades(finding),
+        events=_events(finding),
         execution=Execution(
             started_at=started_ms,
             completed_at=completed_ms,
@@ -143,7 +121,7 @@ def conclude(finding: Finding, started_ms: int, completed_ms: int) -> BacktestRe
             MonthlyReturn(month=month, return_percent=percent)
             for month, percent in curves.monthly_returns(curve.time_ns, curve.equity, initial, start_ns)
         ],
-        gaps=_gap_report(finding, gaps, figures.total_return),
+        gaps=_gap_report(finding, figures.total_return),
         data=[_series_used(spec, each) for each in loaded],
         definitions=metrics.DEFINITIONS,
     )
@@ -174,14 +152,15 @@ def _stats(trades: Trades) -> TradeStats:
     return TradeStats(**metrics.trade_figures(trades.pnl, trades.exit_ns - trades.entry_ns)._asdict())
 
 
-def _buy_and_hold(finding: Finding, time_ns: Int64s, start_ns: int) -> _Curve:
-    """Value each symbol's share, bought at its first open and sold at its last close, at the run's samples."""
-    spec = finding.spec
-    initial = spec.account.initial_capital
-    share = initial / len(finding.loaded)
+def buy_and_hold(spec: BacktestSpec, loaded: list[Loaded], time_ns: Int64s) -> Float64s:
+    """Value each symbol's share, bought at its first open and sold at its last close, at the samples of a run.
+
+    time_ns: (n,) int64. Returns (n,) float64, quote currency; the run's taker fees are paid on both sides.
+    """
+    share = spec.account.initial_capital / len(loaded)
     rate = spec.costs.taker_rate * spec.costs.scale
     equity = np.zeros(time_ns.size)
-    for each in finding.loaded:
+    for each in loaded:
         quantity = share / (float(each.bars.open[0]) * (1 + rate))
         close_ns, close = each.simulated.close_ns, each.bars.close
         if np.array_equal(close_ns, time_ns):
@@ -191,7 +170,7 @@ def _buy_and_hold(finding: Finding, time_ns: Int64s, start_ns: int) -> _Curve:
             worth = np.where(at >= 0, quantity * close[at], share)
         worth[-1] *= 1 - rate
         equity += worth
-    return _curve(time_ns, equity, initial, start_ns)
+    return equity
 
 
 def _band(finding: Finding, figures: Metrics, start_ns: int) -> Band | None:
@@ -281,7 +260,8 @@ def _exposure(finding: Finding, start_ns: int) -> float:
     return curves.exposure_percent(trades.entry_ns, trades.exit_ns, start_ns, stop_ns)
 
 
-def _gap_report(finding: Finding, gaps: list[Crossings], net: float) -> GapReport:
+def _gap_report(finding: Finding, net: float) -> GapReport:
+    gaps = finding.gaps
     pnl = sum(_sum(each.pnl) for each in gaps)
     return GapReport(
         known_holes=sum(len(each.holes) for each in finding.loaded),
@@ -315,7 +295,7 @@ def _drawdown_points(curve: _Curve) -> list[DrawdownPoint]:
     ]
 
 
-def _trades(finding: Finding, over: np.typing.NDArray[np.bool_]) -> list[Trade]:
+def _trades(finding: Finding) -> list[Trade]:
     trades = finding.trades
     keys = [each.market.instrument.key for each in finding.loaded]
     worth = np.where(trades.worth > 0, trades.worth, 1.0)
@@ -323,7 +303,7 @@ def _trades(finding: Finding, over: np.typing.NDArray[np.bool_]) -> list[Trade]:
         trades.symbol, trades.side, trades.entry_ns // _MS, trades.entry_price, trades.entry_slippage,
         trades.entry_fees, trades.exit_ns // _MS, trades.exit_price, trades.exit_slippage, trades.exit_fees,
         trades.reason, trades.quantity, trades.pnl, 100 * trades.pnl / worth, 100 * trades.mae, 100 * trades.mfe,
-        trades.funding, over, trades.is_end,
+        trades.funding, finding.over, trades.is_end,
     )  # fmt: skip
     rows = zip(*(column[:MAX_TRADES].tolist() for column in columns), strict=True)
     return [
@@ -357,7 +337,7 @@ def _trades(finding: Finding, over: np.typing.NDArray[np.bool_]) -> list[Trade]:
     ]  # fmt: skip
 
 
-def _events(finding: Finding, gaps: list[Crossings]) -> list[Event]:
+def _events(finding: Finding) -> list[Event]:
     keys = [each.market.instrument.key for each in finding.loaded]
     log = finding.runs.main.log
     found = []
@@ -368,11 +348,11 @@ def _events(finding: Finding, gaps: list[Crossings]) -> list[Event]:
     for row in log[(log["status"] == 0) & (log["reason"] == int(Reason.LIQUIDATION))][:_MAX_EVENTS]:
         message = f"{float(row['quantity']):.8g} liquidated at {float(row['price']):.8g}: the margin was used up"
         found.append(_event(int(row["time_ns"]), "liquidation", keys[int(row["symbol"])], message))
-    for key, each in zip(keys, gaps, strict=True):
+    for key, each in zip(keys, finding.gaps, strict=True):
         for place in np.flatnonzero(each.quantity != 0.0)[:_MAX_EVENTS]:
             message = (
-                f"{int(each.missing[place])} bars are missing while {float(each.quantity[place]):.8g} was held; the jump "
-                f"was worth {float(each.pnl[place]):.2f}"
+                f"{int(each.missing[place])} bars are missing while {float(each.quantity[place]):.8g} was held; "
+                f"the jump was worth {float(each.pnl[place]):.2f}"
             )
             found.append(_event(int(each.start_ns[place]), "gap_crossed", key, message))
     return sorted(found, key=lambda event: event.timestamp)[:_MAX_EVENTS]
@@ -412,8 +392,3 @@ def _fingerprint(finding: Finding, result: BacktestResult) -> str:
         hasher.update(np.ascontiguousarray(column).data)
     hasher.update(msgspec.json.encode(figures))
     return hasher.hexdigest()
-
-
-def days_between(start_ns: int, stop_ns: int) -> float:
-    """Return a span in days."""
-    return (stop_ns - start_ns) / NS_PER_DAY

@@ -68,7 +68,7 @@ class RiskMetrics(_Part, frozen=True, kw_only=True):
     recovery_factor: Number
 
 
-class EquityPoint(_Part, frozen=True, kw_only=True):
+class EquityPoint(_Part, frozen=True, kw_only=True, gc=False):
     """The account at a bar's close."""
 
     timestamp: int
@@ -79,7 +79,7 @@ class EquityPoint(_Part, frozen=True, kw_only=True):
     block_number: int | None = None
 
 
-class DrawdownPoint(_Part, frozen=True, kw_only=True):
+class DrawdownPoint(_Part, frozen=True, kw_only=True, gc=False):
     """How far below its peak the equity is. duration: since the peak."""
 
     timestamp: int
@@ -89,7 +89,7 @@ class DrawdownPoint(_Part, frozen=True, kw_only=True):
     duration: int
 
 
-class Trade(_Part, frozen=True, kw_only=True):
+class Trade(_Part, frozen=True, kw_only=True, gc=False):
     """A position, or a part of it, from entry to exit.
 
     Slippage and fees in quote currency, adverse ones positive. mae, mfe: worst and best price in between, percent of

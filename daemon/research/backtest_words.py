@@ -12,7 +12,7 @@ from daemon.core.market import NS_PER_SECOND
 
 if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec
-    from daemon.research.backtest_outcome import Finding
+    from daemon.research.backtest_finding import Finding
 
 
 def assumptions(finding: Finding) -> list[str]:
@@ -49,10 +49,12 @@ def notes_on(finding: Finding) -> list[str]:
                 f"{key}: no volume in the whole range, so the slippage model lets nothing trade: choose `none` or "
                 "`fixed_bps`, or import volumes"
             )
+        if spec.funding.source == "series" and each.simulated.funding_ns.size == 0:
+            notes.append(
+                f"{key}: no funding rates are stored for the range, so none were paid: `atlasd import funding`"
+            )
         if each.holes:
             notes.append(f"{key}: {len(each.holes)} known holes in the range: `atlasd data gaps {key}`")
-    if spec.validation is not None:
-        notes.append("`validation` is kept with the configuration; this release does not carry it out yet")
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
     return notes
@@ -90,8 +92,8 @@ def _costs(spec: BacktestSpec) -> list[str]:
             )
         case backtest.Almgren2005() as model:
             said.append(
-                f"slippage almgren_2005: gamma {model.gamma:g}, eta {model.eta:g}, {model.turnover_days:g} daily volumes "
-                f"outstanding{scale}; no more than {100 * model.participation_cap:g} % of a bar's volume"
+                f"slippage almgren_2005: gamma {model.gamma:g}, eta {model.eta:g}, {model.turnover_days:g} daily "
+                f"volumes outstanding{scale}; no more than {100 * model.participation_cap:g} % of a bar's volume"
             )
     return said
 

@@ -6,7 +6,7 @@ This is where numba and TA-Lib are loaded, so only workers import this module.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from daemon.engine import conditions, probe
 from daemon.engine.columns import ATR
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.program import Program, compile_strategies
+from daemon.research.backtest_records import BacktestJob, Finished, packed
+from daemon.research.plans import ProbeJob
 from daemon.research.selection import Selection, select
 from daemon.store.keys import ResultKind
 from daemon.store.results import CombinationTotals, JobIndex, Spool
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
 
     from daemon.core.market import Bars
     from daemon.core.strategy import Strategy
-    from daemon.research.plans import ProbeJob
+    from daemon.research.backtest_records import BacktestProgress
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
+
+# A probe yields a JobIndex and tells the combinations that are done; a backtest yields Finished and BacktestProgress.
+Job: TypeAlias = ProbeJob | BacktestJob
 
 
 class JobRunner:
@@ -37,12 +42,30 @@ class JobRunner:
         self._book = book
         self._programs: dict[tuple[int, ...], Program] = {}
 
-    def run(self, job: ProbeJob, progress: Callable[[int], None], checkpoint: Callable[[], None]) -> JobIndex:
-        """Probe one series and spool the rows.
+    @overload
+    def run(self, job: ProbeJob, progress: Callable[[int], None], checkpoint: Callable[[], None]) -> JobIndex: ...
 
-        progress: told how many combinations are done. checkpoint: called often; what it raises ends the job.
+    @overload
+    def run(
+        self, job: BacktestJob, progress: Callable[[BacktestProgress], None], checkpoint: Callable[[], None]
+    ) -> Finished: ...
+
+    def run(self, job: Job, progress: Callable[[Any], None], checkpoint: Callable[[], None]) -> JobIndex | Finished:
+        """Do a job of either kind; its rows go to its spool file.
+
+        progress: told how far it is. checkpoint: called often; what it raises ends the job.
         NotFound NO_BARS where the bars went away since the plan.
         """
+        match job:
+            case ProbeJob():
+                return self._probe(job, progress, checkpoint)
+            case BacktestJob():
+                from daemon.research.backtest_job import run_backtest
+
+                return packed(run_backtest(self._bars, job, progress, checkpoint))
+
+    def _probe(self, job: ProbeJob, progress: Callable[[int], None], checkpoint: Callable[[], None]) -> JobIndex:
+        """Probe one series. progress: told how many combinations are done."""
         selection = select(self._bars, job)
         bars = selection.bars
         if bars.size == 0:

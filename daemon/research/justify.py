@@ -53,6 +53,10 @@ def describe(condition: Condition) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"{_word(condition.col)} was above {_word(condition.ref)}"
         case rules.Below():
             return f"{_word(condition.col)} was below {_word(condition.ref)}"
+        case rules.AtOrAbove():
+            return f"{_word(condition.col)} was at or above {_word(condition.ref)}"
+        case rules.AtOrBelow():
+            return f"{_word(condition.col)} was at or below {_word(condition.ref)}"
         case rules.Rising():
             return f"{_word(condition.col)} rose {_bars(condition.bars)} in a row"
         case rules.Falling():

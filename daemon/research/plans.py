@@ -141,7 +141,7 @@ def plan(request: ProbeRequest, bars: BarStore, book: RuleBook, profiles: Mappin
         stored, streams = bars.timeframes(instrument), bars.ticks.streams(instrument)
         for timeframe in timeframes:
             source = source_of(timeframe, [*stored, *streams], instrument)
-            if not _holds(bars, instrument, source, start_ns, stop_ns):
+            if not holds(bars, instrument, source, start_ns, stop_ns):
                 what = source if isinstance(source, Stream) else f"{source} bars"
                 raise NotFound(
                     Code.NO_BARS,
@@ -213,7 +213,8 @@ def source_of(timeframe: Timeframe, stored: Iterable[Source], instrument: Instru
     )
 
 
-def _holds(bars: BarStore, instrument: Instrument, source: Source, start_ns: TsNs | None, stop_ns: TsNs | None) -> bool:
+def holds(bars: BarStore, instrument: Instrument, source: Source, start_ns: TsNs | None, stop_ns: TsNs | None) -> bool:
+    """Tell whether a source has anything in [start_ns, stop_ns)."""
     if isinstance(source, Timeframe):
         return bars.holds(instrument, source, start_ns, stop_ns)
     return any(True for _ in bars.ticks.blocks(instrument, source, ("time_ns",), start_ns, stop_ns))

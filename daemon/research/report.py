@@ -7,22 +7,30 @@ from __future__ import annotations
 
 from collections import Counter
 from html import escape
-from importlib import resources
-from string import Template
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
 import numpy as np
 
 from daemon.core.market import Timeframe
+from daemon.research.plotly_page import (
+    DASH,
+    embedded,
+    line,
+    listed,
+    render,
+    signed,
+    spoken_duration,
+    spoken_time,
+    table,
+)
 from daemon.research.ranking import MIN_TRADES, Ranking, multiple_testing_note, rank
 from daemon.research.records import described
 from daemon.research.strategies import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from daemon.core.market import Float64s, Int64s, TsNs
+    from daemon.core.market import Float64s, Int64s
     from daemon.core.strategy import RiskProfile
     from daemon.research.records import Run
     from daemon.research.strategies import RuleBook
@@ -33,8 +41,6 @@ LISTED: Final = 15
 _RANK_HEADINGS: Final = ("", "Strategy", "Series", "Profile", "Trades", "Mean P&L", "Won", "t", "z")
 _DATA_HEADINGS: Final = ("Symbol", "Timeframe", "Source", "Bars", "From", "To", "Partial buckets", "Digest")
 _LISTED_IDS: Final = 20
-_MINUTE_S: Final = 60
-_DASH: Final = "\N{EN DASH}"
 
 
 _RULES: Final = (
@@ -81,15 +87,13 @@ def render_report(run: Run, indexes: Sequence[JobIndex], book: RuleBook, *, titl
     labels: what the reader must not miss, such as `synthetic market, seed 7`. Everything is escaped. A strategy that
     the rule book no longer has goes by its stored name.
     """
-    from plotly.offline import get_plotlyjs
-
     content = _content(run, indexes, book)
     ranking = content.ranking
     best, worst = ranking.best(LISTED), ranking.worst(LISTED)
-    page = Template(resources.files("daemon.research").joinpath("report.html").read_text(encoding="utf-8"))
-    return page.substitute(
+    return render(
+        "report.html",
         title=escape(title),
-        labels="".join(f"<li>{escape(label)}</li>" for label in labels),
+        labels=listed(labels),
         identity=_identity(run),
         alarm=_alarm(run),
         figures=_figures(content),
@@ -101,11 +105,9 @@ def render_report(run: Run, indexes: Sequence[JobIndex], book: RuleBook, *, titl
         worst_count=worst.size,
         best=_rank_table(content, best),
         worst=_rank_table(content, worst),
-        assumptions="".join(f"<li>{escape(line)}</li>" for line in _assumptions(content, book)),
+        assumptions=listed(_assumptions(content, book)),
         series=_series_table(content),
-        plotly=get_plotlyjs(),
-        # In a script element, `<` could end it or begin a comment; nothing else is special there.
-        grid=msgspec.json.encode(_grid(content)).decode().replace("<", "\\u003c"),
+        grid=embedded(_grid(content)),
     )
 
 
@@ -128,7 +130,9 @@ def _content(run: Run, indexes: Sequence[JobIndex], book: RuleBook) -> _Content:
 
 
 def _identity(run: Run) -> str:
-    return escape(f"run {run.run_id} \N{MIDDLE DOT} submitted {_time(run.created_ns)} UTC \N{MIDDLE DOT} {run.status}")
+    return escape(
+        f"run {run.run_id} \N{MIDDLE DOT} submitted {spoken_time(run.created_ns)} UTC \N{MIDDLE DOT} {run.status}"
+    )
 
 
 def _alarm(run: Run) -> str:
@@ -146,12 +150,12 @@ def _figures(content: _Content) -> str:
     luck = f"luck {ranking.chance_z:.2f}, threshold {ranking.threshold_z:.2f}"
     figures = (
         ("Combinations tried", f"{ranking.tried:,}", f"of {ranking.trades.size:,} run; the others never traded"),
-        ("Best z", _signed(ranking.best_z, 2), luck),
+        ("Best z", signed(ranking.best_z, 2), luck),
         ("Past the threshold", f"{ranking.exceeding:,}", f"of {ranking.order.size:,} with {MIN_TRADES} trades or more"),
         ("Trades", f"{int(ranking.trades.sum()):,}", "in all combinations"),
         ("Series", f"{len(series):,}", f"{symbols:,} symbol{'' if symbols == 1 else 's'}"),
         ("Dates", *_period(indexes)),
-        ("Elapsed", _duration(run.elapsed_seconds), f"{len(content.strategies):,} strategies"),
+        ("Elapsed", spoken_duration(run.elapsed_seconds), f"{len(content.strategies):,} strategies"),
     )
     return "".join(
         f'<div class="figure"><span>{name}</span><b>{value}</b><span>{words}</span></div>'
@@ -161,10 +165,10 @@ def _figures(content: _Content) -> str:
 
 def _period(indexes: list[JobIndex]) -> tuple[str, str]:
     if not indexes:
-        return _DASH, ""
+        return DASH, ""
     first = min(index.period_start_ns for index in indexes)
     last = max(index.period_end_ns for index in indexes)
-    return _time(first)[:10], f"to {_time(last)[:10]}"
+    return spoken_time(first)[:10], f"to {spoken_time(last)[:10]}"
 
 
 # The map.
@@ -218,15 +222,15 @@ def _rank_table(content: _Content, rows: Int64s) -> str:
             f"{content.symbols[job]} {content.indexes[job].timeframe}",
             ranking.risk_profile[row],
             f"{ranking.trades[row]:,}",
-            f"{_signed(100 * ranking.pnl_mean[row], 3)} %",
+            f"{signed(100 * ranking.pnl_mean[row], 3)} %",
             f"{100 * ranking.win_rate[row]:.1f} %",
-            _signed(ranking.t[row], 2),
-            _signed(ranking.z[row], 2),
+            signed(ranking.t[row], 2),
+            signed(ranking.z[row], 2),
         )
         passes = abs(ranking.z[row]) > ranking.threshold_z
         kind = ("gain" if ranking.z[row] > 0 else "loss") if passes else ""
-        lines.append(_line(cells, kind))
-    return _table("ranks", _RANK_HEADINGS, lines)
+        lines.append(line(cells, kind))
+    return table("ranks", _RANK_HEADINGS, lines)
 
 
 def _series_table(content: _Content) -> str:
@@ -237,22 +241,13 @@ def _series_table(content: _Content) -> str:
             index.timeframe,
             "stored" if index.source == index.timeframe else f"derived from {described(index.source)}",
             f"{index.bars:,}",
-            _time(index.period_start_ns),
-            _time(index.period_end_ns),
-            ", ".join(_time(each) for each in index.partial_buckets) or _DASH,
+            spoken_time(index.period_start_ns),
+            spoken_time(index.period_end_ns),
+            ", ".join(spoken_time(each) for each in index.partial_buckets) or DASH,
             index.bars_digest[:8],
         )
-        lines[index.instrument, index.timeframe] = _line(cells)
-    return _table("data", _DATA_HEADINGS, lines.values())
-
-
-def _table(kind: str, headings: Iterable[str], lines: Iterable[str]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-
-
-def _line(cells: Iterable[str], kind: str = "") -> str:
-    return f'<tr class="{kind}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
+        lines[index.instrument, index.timeframe] = line(cells)
+    return table("data", _DATA_HEADINGS, lines.values())
 
 
 # The words.
@@ -291,23 +286,3 @@ def _scales(profile: RiskProfile) -> str:
 def _listed(ids: list[int]) -> str:
     shown = ", ".join(str(each) for each in ids[:_LISTED_IDS])
     return shown if len(ids) <= _LISTED_IDS else f"{shown}, ..."
-
-
-def _signed(value: float | None, digits: int) -> str:
-    return _DASH if value is None else f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _time(time_ns: TsNs) -> str:
-    """Write a time to the second, without what is zero: `2024-01-03`, `2024-01-03 14:30`."""
-    day, _, clock = str(np.datetime64(time_ns, "ns").astype("datetime64[s]")).partition("T")
-    if clock == "00:00:00":
-        return day
-    return f"{day} {clock.removesuffix(':00')}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < _MINUTE_S:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), _MINUTE_S)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,14 +14,33 @@ from daemon.store import codec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from daemon.core.market import Timeframe
+    from daemon.core.market import Instrument, Timeframe
     from daemon.core.ports import Hole
     from daemon.core.ticks import Column, Ticks
-    from daemon.research.plans import ProbeJob
+    from daemon.research.plans import Source
     from daemon.store.bars import BarStore
 
 
 _TRADE_COLUMNS: Final = ("time_ns", "price", "size")
+
+
+class Wanted(Protocol):
+    """Which bars: a job of a probe, or a symbol of a backtest. source: what they come from."""
+
+    @property
+    def instrument(self) -> Instrument: ...
+
+    @property
+    def timeframe(self) -> Timeframe: ...
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def start_ns(self) -> TsNs | None: ...
+
+    @property
+    def stop_ns(self) -> TsNs | None: ...
 
 
 class Selection(NamedTuple):
@@ -37,45 +56,45 @@ class Selection(NamedTuple):
     holes: tuple[Hole, ...] = ()
 
 
-def select(store: BarStore, job: ProbeJob) -> Selection:
-    """Read a job's bars; empty where nothing is stored in its dates.
+def select(store: BarStore, wanted: Wanted) -> Selection:
+    """Read bars; empty where nothing is stored in its dates.
 
     Days begin and end every timeframe's buckets, so deriving from the dates' source is the same as deriving from all
     of it and cutting then.
     """
-    if isinstance(job.source, Stream):
-        return _from_trades(store, job, job.source)
-    bars = store.read(job.instrument, job.source, job.start_ns, job.stop_ns)
-    if job.source == job.timeframe or bars.size == 0:
+    if isinstance(wanted.source, Stream):
+        return _from_trades(store, wanted, wanted.source)
+    bars = store.read(wanted.instrument, wanted.source, wanted.start_ns, wanted.stop_ns)
+    if wanted.source == wanted.timeframe or bars.size == 0:
         return Selection(bars, (), _digest([bars]))
     from daemon.engine.bars import lengthen
 
-    derived = lengthen(bars, job.timeframe.ns)
-    series = store.timeframes(job.instrument)[job.source]
-    ends = int(bars.start_ns[0]), int(bars.start_ns[-1]) + job.source.ns
-    whole = series.first_ns, series.last_ns + job.source.ns
-    return Selection(derived, _partial(derived, job.timeframe, ends, whole), _digest([bars]))
+    derived = lengthen(bars, wanted.timeframe.ns)
+    series = store.timeframes(wanted.instrument)[wanted.source]
+    ends = int(bars.start_ns[0]), int(bars.start_ns[-1]) + wanted.source.ns
+    whole = series.first_ns, series.last_ns + wanted.source.ns
+    return Selection(derived, _partial(derived, wanted.timeframe, ends, whole), _digest([bars]))
 
 
-def fingerprint(store: BarStore, job: ProbeJob) -> str:
+def fingerprint(store: BarStore, wanted: Wanted) -> str:
     """Digest of the stored rows that a job's bars are or come from, times included.
 
     Of the source, not of what is derived from it: deriving takes the kernels, which a server's process never loads.
     """
-    if isinstance(job.source, Stream):
-        return _digest(store.ticks.scan(job.instrument, job.source, _TRADE_COLUMNS, job.start_ns, job.stop_ns))
-    return _digest([store.read(job.instrument, job.source, job.start_ns, job.stop_ns)])
+    if isinstance(wanted.source, Stream):
+        return _digest(store.ticks.scan(wanted.instrument, wanted.source, _TRADE_COLUMNS, wanted.start_ns, wanted.stop_ns))
+    return _digest([store.read(wanted.instrument, wanted.source, wanted.start_ns, wanted.stop_ns)])
 
 
-def _from_trades(store: BarStore, job: ProbeJob, stream: Stream) -> Selection:
+def _from_trades(store: BarStore, wanted: Wanted, stream: Stream) -> Selection:
     from daemon.engine.tick_bars import bars_of
 
-    series = store.ticks.streams(job.instrument).get(stream)
+    series = store.ticks.streams(wanted.instrument).get(stream)
     digest, ends = _Digest(), list[TsNs]()
 
     def noted() -> Iterator[Ticks]:
         blocks = store.ticks.blocks(
-            job.instrument, stream, _TRADE_COLUMNS, job.start_ns, job.stop_ns, store.ticks.buffers()
+            wanted.instrument, stream, _TRADE_COLUMNS, wanted.start_ns, wanted.stop_ns, store.ticks.buffers()
         )
         for rows in blocks:
             ends[:] = [ends[0] if ends else int(rows.time_ns[0]), int(rows.time_ns[-1])]
@@ -83,11 +102,11 @@ def _from_trades(store: BarStore, job: ProbeJob, stream: Stream) -> Selection:
             digest.update([_as_scanned(rows, name) for name in _TRADE_COLUMNS])
             yield rows
 
-    bars = bars_of(noted(), job.timeframe)
+    bars = bars_of(noted(), wanted.timeframe)
     if bars.size == 0 or series is None:
         return Selection(bars, (), _digest([]))
-    partial = _partial(bars, job.timeframe, (ends[0], ends[1]), (series.first_ns, series.last_ns))
-    holes = store.ticks.holes(job.instrument, stream, ends[0], ends[1])
+    partial = _partial(bars, wanted.timeframe, (ends[0], ends[1]), (series.first_ns, series.last_ns))
+    holes = store.ticks.holes(wanted.instrument, stream, ends[0], ends[1])
     return Selection(bars, partial, digest.hexdigest(), tuple(holes))
 
 

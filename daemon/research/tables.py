@@ -120,7 +120,7 @@ def arrow_pieces(history: History) -> Iterator[bytes]:
     import pyarrow as pa
 
     types = schema(history)
-    sink = _Sink()
+    sink = Sink()
     with pa.ipc.new_stream(sink, types) as writer:
         for block in history.blocks():
             if block.size:
@@ -129,7 +129,7 @@ def arrow_pieces(history: History) -> Iterator[bytes]:
     yield sink.taken()
 
 
-class _Sink:
+class Sink:
     """A file to write to whose bytes can be taken out again."""
 
     closed = False
@@ -138,6 +138,7 @@ class _Sink:
         self._parts: list[bytes] = []
 
     def write(self, part: pa.Buffer) -> int:
+        """Keep a part."""
         self._parts.append(bytes(part))
         return len(self._parts[-1])
 
@@ -145,6 +146,7 @@ class _Sink:
         """Do nothing: there is nowhere to write to."""
 
     def taken(self) -> bytes:
+        """Take out what was written since the last time."""
         parts, self._parts = self._parts, []
         return b"".join(parts)
 
@@ -204,7 +206,7 @@ def _text(history: History, block: Block, name: str) -> pa.Array:
     match kind:
         case Kind.TIME:
             is_whole = history.is_timed and not (column % NS_PER_SECOND).any()
-            return _iso(_whole(block, name, kind), "s" if is_whole else "ns")
+            return iso(_whole(block, name, kind), "s" if is_whole else "ns")
         case Kind.ID:
             return _whole(block, name, kind)
         case Kind.PRICE | Kind.SIZE:
@@ -239,7 +241,7 @@ def _words(history: History, codes: NDArray[np.int8]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(codes % np.int8(3)), pa.array(history.sides))
 
 
-def _iso(times: pa.Array, unit: str) -> pa.Array:
+def iso(times: pa.Array, unit: str) -> pa.Array:
     """2024-01-31T14:30:00.123456789Z, or to the second. By way of times without a zone: that needs no database."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
-from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND, Bars, Timeframe
+from daemon.core.backtest import BacktestSpec, Costs, Distance, Exits, Market, Rules, Trailing
+from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND, Bars, Instrument, Timeframe
 from daemon.core.strategy import RiskProfile
 from daemon.core.ticks import Stream, ticks
 from daemon.engine import bars as engine_bars
 from daemon.engine import conditions, probe, tick_bars
+from daemon.engine import simulate as backtests
 from daemon.engine.columns import ATR
+from daemon.engine.deciding import ENTER_LONG
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
+from daemon.engine.orders import Reference
 from daemon.engine.program import compile_strategies
+from daemon.engine.simulate import SymbolBars
 from daemon.engine.synthetic import MarketModel, simulate
+from daemon.engine.trades import trades_of
+from daemon.engine.trailing import daily_figures
 from daemon.store import packing
 
 if TYPE_CHECKING:
@@ -46,6 +54,12 @@ def warm_probe(book: RuleBook) -> Warmth:
     return warmth()
 
 
+def warm_jobs(book: RuleBook) -> Warmth:
+    """Make ready what workers run: probes and backtests."""
+    warm_backtest()
+    return warm_probe(book)
+
+
 def warm_ticks() -> None:
     """Make the kernels of ticks ready: bars from trades, and the records of the live tail."""
     steps = np.arange(_BARS)
@@ -59,11 +73,40 @@ def warm_ticks() -> None:
     packing.unpack(record, np.zeros(1, dtype=np.int64), np.array([_BARS]), columns)
 
 
+def warm_backtest() -> None:
+    """Run a few bars and ticks through everything a backtest uses."""
+    steps = np.arange(_BARS)
+    price = 100 + np.sin(steps / 7.0)
+    bars = Bars(steps * NS_PER_SECOND, price, price + 1, price - 1, price, np.full(_BARS, 10.0))
+    sigma, day_volume = daily_figures(bars, bars.volume)
+    unknown = np.full(_BARS, np.nan)
+    signals = np.where(steps % 10 == 0, ENTER_LONG, 0).astype(np.uint8)
+    decided = SymbolBars(
+        bars.start_ns + NS_PER_SECOND, np.array(bars[1:]), signals, unknown, sigma, day_volume, steps[:0], unknown[:0]
+    )
+    percent = Distance(unit="fraction", value=0.01)
+    spec = BacktestSpec(
+        name="warm-up",
+        markets=(Market(instrument=Instrument("warm", "UP"), source=Timeframe.SEC_1),),
+        timeframe=Timeframe.SEC_1,
+        program=Rules(),
+        exits=Exits(take_profit=percent, stop_loss=percent, trailing_stop=Trailing(distance=percent)),
+        costs=Costs(maker_rate=0.0, taker_rate=0.0),
+    )
+    outcome = backtests.Simulation(spec, [decided]).run()
+    trades_of(outcome.log, 1, int(Reference.CLOSE))
+    feeds = [
+        backtests.Feed(0, kind, iter([backtests.Chunk(bars.start_ns, price, price)]))
+        for kind in (backtests.QUOTES, backtests.TRADES)
+    ]
+    backtests.Simulation(msgspec.structs.replace(spec, fills="ticks"), [decided], feeds).run()
+
+
 def warm_all(book: RuleBook) -> Warmth:
     """Make every kernel there is ready, the market simulator's included."""
     simulate(MarketModel(), seed=0, start_ns=0, bars=_BARS, timeframe=Timeframe.HOUR_1)
     warm_ticks()
-    return warm_probe(book)
+    return warm_jobs(book)
 
 
 def warmth() -> Warmth:

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.core.market import Bars, Instrument, Timeframe, TsNs
+from daemon.core.market import Bars, Instrument, Timeframe, TsNs, VolumeUnit
+from daemon.core.ticks import Stream as TickStream
 from daemon.store import codec, instruments, keys
 from daemon.store.keys import Stream
 from daemon.store.ticks import TickStore
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from daemon.core.market import Int64s
+    from daemon.core.ports import InstrumentFacts
     from daemon.store.env import Environment, Transaction
 
 _WIDTHS = {timeframe.ns: timeframe for timeframe in Timeframe}
@@ -29,7 +31,8 @@ _WIDTHS = {timeframe.ns: timeframe for timeframe in Timeframe}
 class Series(msgspec.Struct, frozen=True):
     """What is stored of one instrument at one timeframe.
 
-    first_ns, last_ns: start of the first and the last bar. stored_bytes: compressed size.
+    first_ns, last_ns: start of the first and the last bar. stored_bytes: compressed size. volume_unit: what volumes
+    count.
     """
 
     instrument: Instrument
@@ -38,15 +41,20 @@ class Series(msgspec.Struct, frozen=True):
     first_ns: TsNs
     last_ns: TsNs
     stored_bytes: int
+    volume_unit: VolumeUnit
 
 
 class Overlay(msgspec.Struct, frozen=True):
-    """What a merge did. Rows: new ones, ones stored already, ones replaced."""
+    """What a merge did. Rows: new ones, ones stored already, ones replaced.
+
+    other_unit: what stored volumes count, where that kept the new rows out; None where it did not.
+    """
 
     added: int
     unchanged: int
     replaced: int
     first_difference_ns: TsNs | None
+    other_unit: VolumeUnit | None = None
 
 
 class _SeriesEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -54,6 +62,7 @@ class _SeriesEntry(msgspec.Struct, frozen=True, array_like=True):
     first_ns: int
     last_ns: int
     stored_bytes: int
+    volume_unit: VolumeUnit = "base"  # entries written before units were told lack it
 
 
 class BarStore:
@@ -79,6 +88,10 @@ class BarStore:
     def resolve(self, text: str) -> Instrument:
         """Find the stored instrument that a user names: `instruments.resolve`."""
         return instruments.resolve(self._env, text)
+
+    def facts(self, instrument: Instrument) -> InstrumentFacts | None:
+        """Return what a venue said last of an instrument, None where it was not asked."""
+        return instruments.facts(self._env, instrument)
 
     def timeframes(self, instrument: Instrument) -> dict[Timeframe, Series]:
         """Return what is stored of one instrument."""
@@ -120,6 +133,18 @@ class BarStore:
                 for _, (times,) in _chunks(transaction, prefix, start_ns, stop_ns, wanted=[0])
             )
 
+    def volume_unit(self, instrument: Instrument, source: Timeframe | TickStream) -> VolumeUnit:
+        """Tell what the volumes of an instrument's bars count.
+
+        source: a timeframe, stored or derived (then the unit of the longest stored one that divides it), or a stream of
+        ticks, whose sizes are base units.
+        """
+        if isinstance(source, TickStream):
+            return "base"
+        stored = self.timeframes(instrument)
+        sources = [timeframe for timeframe in stored if source.ns % timeframe.ns == 0]
+        return stored[max(sources, key=lambda timeframe: timeframe.ns)].volume_unit if sources else "base"
+
     # Writing.
 
     def series_key(self, transaction: Transaction, instrument: Instrument, timeframe: Timeframe) -> bytes:
@@ -134,11 +159,14 @@ class BarStore:
         bars: Bars,
         *,
         replace: bool,
+        volume_unit: VolumeUnit | None = None,
     ) -> Overlay:
         """Lay checked, ascending bars over what is stored.
 
         Rows equal to stored ones are left alone. Where a row differs and `replace` is false, nothing is written and
-        `first_difference_ns` says where.
+        `first_difference_ns` says where. volume_unit: what the bars' volumes count, None for what is stored, else base
+        units. A series has one unit: another one is taken only with `replace` and bars that cover every stored one,
+        else nothing is written and `other_unit` says what is stored.
         """
         prefix = self.series_key(transaction, instrument, timeframe)
         first_ns, last_ns = int(bars.start_ns[0]), int(bars.start_ns[-1])
@@ -149,27 +177,33 @@ class BarStore:
         for mine, theirs in zip(bars[1:], stored[1:], strict=True):
             same &= mine[overlaps] == theirs[at]
         differing = np.flatnonzero(~same)
+        entry = _entry(transaction, prefix)
+        changes_unit = entry is not None and volume_unit not in (None, entry.volume_unit)
         overlay = Overlay(
             added=bars.size - len(at),
             unchanged=int(same.sum()),
             replaced=len(differing),
             first_difference_ns=int(bars.start_ns[overlaps][differing[0]]) if len(differing) else None,
         )
-        if (differing.size and not replace) or (overlay.added == 0 and not differing.size):
+        if entry is not None and changes_unit and not (replace and len(at) == entry.rows):
+            return msgspec.structs.replace(overlay, other_unit=entry.volume_unit)
+        if (differing.size and not replace) or (overlay.added == 0 and not differing.size and not changes_unit):
             return overlay
         kept = np.ones(stored.size, dtype=bool)
         kept[at] = False
         merged = _concatenate([Bars._make(column[kept] for column in stored), bars])
         order = np.argsort(merged.start_ns, kind="stable")
-        self._rewrite(transaction, prefix, [key for key, _ in touched], Bars._make(column[order] for column in merged))
+        bars = Bars._make(column[order] for column in merged)
+        self._rewrite(transaction, prefix, [key for key, _ in touched], bars, volume_unit)
         return overlay
 
     # Internals.
 
-    def _rewrite(self, transaction: Transaction, prefix: bytes, old: list[bytes], bars: Bars) -> None:
+    def _rewrite(
+        self, transaction: Transaction, prefix: bytes, old: list[bytes], bars: Bars, volume_unit: VolumeUnit | None
+    ) -> None:
         """Replace whole chunks by the chunks of `bars`, and bring the series' index entry up to date."""
-        entry_value = transaction.get("series", prefix)
-        entry = msgspec.msgpack.decode(entry_value, type=_SeriesEntry) if entry_value else None
+        entry = _entry(transaction, prefix)
         row_count, size = (entry.rows, entry.stored_bytes) if entry else (0, 0)
         for key in old:
             replaced = transaction.get("chunks", key)
@@ -186,7 +220,9 @@ class BarStore:
         first_ns, last_ns = int(bars.start_ns[0]), int(bars.start_ns[-1])
         if entry:
             first_ns, last_ns = min(first_ns, entry.first_ns), max(last_ns, entry.last_ns)
-        transaction.put("series", prefix, msgspec.msgpack.encode(_SeriesEntry(row_count, first_ns, last_ns, size)))
+        unit = volume_unit or (entry.volume_unit if entry else "base")
+        entry = _SeriesEntry(row_count, first_ns, last_ns, size, unit)
+        transaction.put("series", prefix, msgspec.msgpack.encode(entry))
 
 
 def series_at(transaction: Transaction, instrument: Instrument, key: bytes) -> Series:
@@ -195,6 +231,11 @@ def series_at(transaction: Transaction, instrument: Instrument, key: bytes) -> S
     if value is None:
         raise KeyError(key)
     return _series(instrument, key, value)
+
+
+def _entry(transaction: Transaction, key: bytes) -> _SeriesEntry | None:
+    value = transaction.get("series", key)
+    return None if value is None else msgspec.msgpack.decode(value, type=_SeriesEntry)
 
 
 def _series(instrument: Instrument, key: bytes, value: memoryview) -> Series:
@@ -206,6 +247,7 @@ def _series(instrument: Instrument, key: bytes, value: memoryview) -> Series:
         first_ns=entry.first_ns,
         last_ns=entry.last_ns,
         stored_bytes=entry.stored_bytes,
+        volume_unit=entry.volume_unit,
     )
 
 

@@ -4,7 +4,8 @@ chunks     instrument u32 | stream u8 | width u64 | first time i64, sign bit fli
 series     instrument u32 | stream u8 | width u64
 tail       series | number u64
 ledger     series | "h" or "r" | start i64, sign bit flipped | id i64, or series | "s" | digest of the source's name
-results    run id 0x00 instrument key 0x00 timeframe 0x00 | batch u32 | kind u8 | part u32
+results    run id 0x00 instrument key 0x00 timeframe 0x00 | batch u32 | kind u8 | part u32, or 0x00 "backtest" 0x00 and
+           what `backtests` lays below
 documents  kind 0x00 id
 """
 

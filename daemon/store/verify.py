@@ -14,7 +14,7 @@ import numpy as np
 from daemon.core.errors import AtlasError
 from daemon.core.market import Instrument
 from daemon.core.ticks import NO_ID, empty
-from daemon.store import codec, instruments, keys, ledger, tail
+from daemon.store import codec, funding, instruments, keys, ledger, tail
 from daemon.store.bars import series_at
 from daemon.store.tick_chunks import STREAMS, decode
 from daemon.store.tick_series import Entry
@@ -54,6 +54,7 @@ def verify(env: Environment) -> Iterator[Verified]:
             yield _verify_bars(env, instrument, prefix)
         else:
             yield _Check(env, prefix, STREAMS[keys.Stream(stream)]).run(instrument)
+    yield from _verify_funding(env)
 
 
 def _chunk_prefixes(transaction: Transaction) -> Iterator[bytes]:
@@ -192,3 +193,20 @@ def _verify_bars(env: Environment, instrument: Instrument, prefix: bytes) -> Ver
             f"the index tells {series.rows} rows and {series.stored_bytes} bytes, chunks hold {rows} and {size}"
         )
     return Verified(instrument, f"bars {series.timeframe}", rows, chunks, size, problems)
+
+
+def _verify_funding(env: Environment) -> Iterator[Verified]:
+    with env.read() as transaction:
+        stored = [(instrument, bytes(value)) for instrument, value in funding.scan(transaction)]
+    for instrument, value in stored:
+        problems: list[str] = []
+        rows = 0
+        try:
+            times, _ = funding.decode(value)
+        except AtlasError as error:
+            problems.append(error.message)
+        else:
+            rows = times.size
+            if (np.diff(times) <= 0).any():
+                problems.append("rows are out of order")
+        yield Verified(instrument, "funding", rows, 1, len(value), problems)

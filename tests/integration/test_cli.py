@@ -87,6 +87,7 @@ def only_error(done, code, exit_code=1):
         (),
         ("import",),
         ("import", "bars"),
+        ("import", "funding"),
         ("data",),
         ("data", "symbols"),
         ("run",),
@@ -352,6 +353,7 @@ def test_stored_series_are_listed(look):
             "first": "2024-01-01T00:00:00Z",
             "last": "2024-01-16T14:45:00Z",
             "gaps": 0,
+            "volume_unit": "base",
         },
         {
             "symbol": "local:SYNB",
@@ -361,11 +363,12 @@ def test_stored_series_are_listed(look):
             "first": "2024-01-01T00:00:00Z",
             "last": "2024-03-03T11:00:00Z",
             "gaps": 0,
+            "volume_unit": "base",
         },
     ]
     assert all(0 < size < 1500 * 48 for size in sizes)
     listed = list(csv.DictReader(io.StringIO(look("data", "symbols", "--format", "csv").stdout)))
-    assert list(listed[0]) == ["symbol", "stream", "timeframe", "rows", "first", "last", "bytes", "gaps"]
+    assert list(listed[0]) == ["symbol", "stream", "timeframe", "rows", "first", "last", "bytes", "gaps", "volume_unit"]
     table = look("data", "symbols").stdout.splitlines()
     assert table[0].split() == list(listed[0])
     assert table[1].split() == list(listed[0].values())

@@ -103,9 +103,10 @@ def test_symbols_tell_ranges_rows_bytes_and_gaps(data):
         "first": START_NS // 10**6,
         "last": (START_NS + (TRADES - 1) * 250_000_001) // 10**6,
         "gaps": 1,
+        "volume_unit": None,
     }
     assert (bars["symbol"], bars["stream"], bars["timeframe"]) == ("kraken:SOL/USDT", "bars", "1Min")
-    assert (bars["rows"], bars["gaps"]) == (BARS, 0)
+    assert (bars["rows"], bars["gaps"], bars["volume_unit"]) == (BARS, 0, "base")
 
 
 def test_gaps_tell_what_is_missing_and_where(data):

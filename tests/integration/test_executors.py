@@ -3,17 +3,22 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from daemon.core.errors import Code, InvalidRequest, JobFailed
 from daemon.core.market import Instrument, Timeframe
 from daemon.core.strategy import RiskProfile
 from daemon.research import strategies
-from daemon.research.executors import ProcessExecutor, ThreadExecutor, WorkerSetup
+from daemon.research.backtest_records import BacktestJob
+from daemon.research.executors import ProcessExecutor, ThreadExecutor
 from daemon.research.jobs import JobRunner
 from daemon.research.plans import ProbeRequest
 from daemon.research.runs import Runs
+from daemon.research.worker import WorkerSetup
 from daemon.store import keys, results
 from daemon.store.bars import BarStore
 from daemon.store.env import Environment, StoreConfig
@@ -200,13 +205,81 @@ def test_runs_interrupted_by_the_end_of_their_process_go_on(store, book):
     later.close()
 
 
+class Gate:
+    """A runner whose jobs wait until they are let through; each yields its own name."""
+
+    def __init__(self):
+        self.open = threading.Event()
+
+    def run(self, job, progress, checkpoint):
+        while not self.open.wait(0.002):
+            checkpoint()
+        progress(1)
+        return job.backtest_id
+
+
+def named(name):
+    return BacktestJob(name, None, "")
+
+
+def test_jobs_of_any_kind_wait_in_one_queue_by_priority_and_may_leave_it():
+    gate, never = Gate(), threading.Event()
+    executor = ThreadExecutor(lambda: gate, 1, memory_bytes=100)
+    order, told = [], []
+
+    def submit(name, priority="normal", memory_bytes=0):
+        job = named(name)
+        return executor.submit(
+            lambda: job, told.append, never, priority=priority, memory_bytes=memory_bytes,
+            started=lambda: order.append(name),
+        )  # fmt: skip
+
+    futures = [submit("first")]
+    while not order:
+        time.sleep(0.002)
+    futures += [submit("low", "low"), submit("normal"), submit("gone", "high"), submit("high", "high")]
+    assert futures[3].cancel()
+    assert not futures[0].cancel()
+    with pytest.raises(InvalidRequest) as refused:
+        submit("large", memory_bytes=101)
+    assert refused.value.code == Code.MEMORY_BOUND_EXCEEDED
+    gate.open.set()
+    assert [each.result(5) for each in futures if not each.cancelled()] == ["first", "low", "normal", "high"]
+    assert order == ["first", "high", "normal", "low"]
+    assert told == [1, 1, 1, 1]
+    executor.close()
+    with pytest.raises(JobFailed, match="stopped") as late:
+        submit("late").result(5)
+    assert late.value.code == Code.INTERRUPTED
+
+
+def test_closing_fails_what_runs_and_what_waits_and_may_be_repeated():
+    never = threading.Event()
+    executor = ThreadExecutor(Gate, 2)
+    futures = [executor.submit(named(str(number)), lambda _: None, never) for number in range(50)]
+    executor.close()
+    executor.close()
+    assert {future.exception(5).code for future in futures} == {Code.INTERRUPTED}
+
+
+def test_what_makes_a_job_may_fail_and_fails_this_job_alone():
+    gate, never = Gate(), threading.Event()
+    gate.open.set()
+    executor = ThreadExecutor(lambda: gate, 1)
+    bad = executor.submit(lambda: 1 / 0, lambda _: None, never)
+    good = executor.submit(named("good"), lambda _: None, never)
+    assert bad.exception(5).code == Code.INTERNAL
+    assert good.result(5) == "good"
+    executor.close()
+
+
 def test_kernels_are_compiled_once_for_all_processes(tmp_path):
     script = (
         "from pathlib import Path\n"
         "from daemon.research import strategies\n"
-        "from daemon.research.warmup import warm_probe, warmth\n"
+        "from daemon.research.warmup import warm_jobs, warmth\n"
         "assert (warmth().loaded, warmth().compiled) == (0, 0)\n"
-        "warm_probe(strategies.load([Path('strategies.json')]))\n"
+        "warm_jobs(strategies.load([Path('strategies.json')]))\n"
         "print(*warmth())\n"
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}

@@ -477,6 +477,7 @@ def test_series_of_ticks_are_listed(looked_at):
         "first": "2024-08-09T00:00:00Z",
         "last": "2024-08-10T00:00:05Z",
         "gaps": 1,
+        "volume_unit": None,
     }
     assert (second["symbol"], second["stream"], second["gaps"]) == ("mine:BTC", "quotes", 0)
     assert len(looked_at("data", "symbols").stdout.splitlines()) == 3

@@ -282,6 +282,18 @@ async def test_bars_are_merged_over_those_that_are_stored(store):
     assert stored.close.tolist() == [2.0, 3.0, 3.0]
 
 
+async def test_live_bars_are_not_laid_over_bars_that_count_quote_currency(store):
+    bars = Bars(np.array([60 * NS_PER_SECOND]), *(np.array([value]) for value in (1.0, 4.0, 0.5, 2.0, 9.0)))
+    stated = {"replace": False, "volume_unit": "quote"}
+    store.ticks.env.write(lambda transaction: store.merge(transaction, BTC, Timeframe.MIN_1, bars, **stated))
+    later = bars._replace(start_ns=bars.start_ns * 2)
+    made = recorder(store, Feed(FeedBars("BTCUSDT", Timeframe.MIN_1, later)))
+    async with running(made):
+        await until(lambda: made.status.odd)
+    assert "quote currency" in made.status.last_error
+    assert store.timeframes(BTC)[Timeframe.MIN_1].rows == 1
+
+
 async def test_messages_that_could_not_be_used_are_counted(store):
     made = recorder(store, Feed(FeedOdd(0, "garbage", "{"), FeedOdd(0, "garbage", "{"), trades(1)))
     async with running(made):

@@ -172,7 +172,7 @@ def test_a_ready_file_that_cannot_be_is_wrong_use(cli, tmp_path):
     ("change", "field"),
     [
         ({"entry_long": [{"type": "magic"}]}, "entry_long[0]"),
-        ({"entry_long": [{"type": "above", "col": "close", "ref": "sma_21"}]}, "entry_long[0].ref"),
+        ({"entry_long": [{"type": "above", "col": "close", "ref": "sma_021"}]}, "entry_long[0].ref"),
         ({"entry_long": [{"type": "above", "col": "close", "ref": "(sma_20"}]}, "entry_long[0].ref"),
         ({"exit_short": [{"type": "crosses_above", "col_a": "close"}]}, "exit_short[0]"),
         ({"exit_long": [{"type": "rising", "col": "close", "bars": 0}]}, "exit_long[0].bars"),

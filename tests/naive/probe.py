@@ -148,6 +148,10 @@ def holds(condition: Condition, columns: Columns, i: int) -> bool:  # noqa: C901
             return compare(a, gt, b)
         case rules.Below(a, b):
             return compare(a, lt, b)
+        case rules.AtOrAbove(a, b):
+            return compare(a, ge, b)
+        case rules.AtOrBelow(a, b):
+            return compare(a, le, b)
         case rules.CandleBullish(a):
             return compare(a, gt, 0)
         case rules.CandleBearish(a):

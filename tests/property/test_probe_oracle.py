@@ -224,6 +224,8 @@ LEAVES = {
     rules.CrossesBelow: (pairs_of_operands,),
     rules.Above: (pairs_of_operands,),
     rules.Below: (pairs_of_operands,),
+    rules.AtOrAbove: (pairs_of_operands,),
+    rules.AtOrBelow: (pairs_of_operands,),
     rules.Rising: (operands, windows),
     rules.Falling: (operands, windows),
     rules.ConsecutiveHigherCloses: (windows,),

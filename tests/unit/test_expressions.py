@@ -3,7 +3,7 @@ import pytest
 
 from daemon.core.strategy import Condition
 from daemon.engine.columns import ALIASES, NAMES
-from daemon.engine.expressions import ExpressionError, Node, column, number, parse
+from daemon.engine.expressions import ExpressionError, Node, column, columns_of, number, parse
 
 CLOSE, OPEN, LOW = column("close"), column("open"), column("low")
 
@@ -177,3 +177,24 @@ def test_a_rule_refuses_expressions_that_are_too_long_or_empty():
         msgspec.convert({"type": "above", "col": longest + " ", "ref": 1.0}, Condition)
     with pytest.raises(msgspec.ValidationError, match=r"length >= 1.*\$\.ref"):
         msgspec.convert({"type": "above", "col": "close", "ref": ""}, Condition)
+
+
+@pytest.mark.parametrize(
+    ("operand", "names"),
+    [
+        (30, set()),
+        ("2 * -3", set()),
+        ("close", {"close"}),
+        ("sar", {"psar"}),
+        ("sma_20 + 2 * stddev_37 - sma_20", {"sma_20", "stddev_37"}),
+        ("max(macd_12_26_9, shift(macd, 1)) / abs(rsi_7 - bb_upper_30_2p0)", {"macd", "rsi_7", "bb_upper_30"}),
+        ("rolling_percentile(bb_width_20, 50, 12.5, 7)", {"bb_width"}),
+    ],
+)
+def test_the_columns_an_operand_reads_go_by_the_catalogues_names(operand, names):
+    assert columns_of(operand) == names
+
+
+def test_an_operand_that_cannot_be_used_has_no_columns():
+    with pytest.raises(ExpressionError, match="unknown column `rsi_0`"):
+        columns_of("close + rsi_0")

@@ -39,8 +39,8 @@ def table(count=10, *, start=0, **changes):
     return BarTable(Bars(**columns), np.arange(count, dtype=np.int64) + FIRST_LINE, ())
 
 
-def load(store, given, *, timeframe=Timeframe.HOUR_1, replace=False):
-    return import_bars(*store, given, SPY, timeframe, "bars.csv", replace=replace)
+def load(store, given, *, timeframe=Timeframe.HOUR_1, **options):
+    return import_bars(*store, given, SPY, timeframe, "bars.csv", **options)
 
 
 def stored(store):
@@ -130,6 +130,18 @@ def test_rows_that_differ_from_stored_ones_are_refused_unless_told_to_replace(st
     report = load(store, changed, replace=True)
     assert (report.added, report.unchanged, report.replaced) == (0, 8, 2)
     assert stored(store).volume[3] == 99.0
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_volumes_of_another_unit_than_the_stored_ones_are_refused(store, replace):
+    load(store, table(10))
+    with pytest.raises(Conflict, match=r"volumes count quote currency, .* base units; nothing was stored") as refusal:
+        load(store, table(10, start=8, **shifted(8)), volume_unit="quote", replace=replace)
+    assert refusal.value.code == Code.BARS_CONFLICT
+    assert refusal.value.details == {"field": "volume_unit", "stored": "base", "given": "quote"}
+    assert stored(store).size == 10
+    assert load(store, table(10), volume_unit="quote", replace=True).unchanged == 10
+    assert store[1].volume_unit(SPY, Timeframe.HOUR_1) == "quote"
 
 
 def test_bars_closer_than_the_timeframe_are_refused(store):

@@ -20,6 +20,8 @@ SENTENCES = [
     (rules.CrossesBelow("close", value="sma_20 - 2 * stddev_20"), "close crossed below [sma_20 - 2 * stddev_20]"),
     (rules.Above("adx_14", 25.0), "adx_14 was above 25"),
     (rules.Below("close", "sma_200"), "close was below sma_200"),
+    (rules.AtOrAbove("rsi_14", 70.0), "rsi_14 was at or above 70"),
+    (rules.AtOrBelow("close", "vwap"), "close was at or below vwap"),
     (rules.Rising("obv", 3), "obv rose 3 bars in a row"),
     (rules.Falling("macd_hist", 1), "macd_hist fell 1 bar in a row"),
     (UP, "the close rose 2 bars in a row"),

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from daemon.core.errors import Code, InvalidRequest, NotFound
 from daemon.core.market import NS_PER_HOUR, Bars, Instrument, Timeframe
-from daemon.store import codec
+from daemon.core.ticks import Stream
+from daemon.store import codec, keys
 from daemon.store.bars import BarStore
 from daemon.store.env import Environment, StoreConfig
 from daemon.store.instruments import parse_instrument
@@ -30,9 +32,10 @@ def bars_at(hours, value=1.0):
     return Bars(np.array(hours, dtype=np.int64) * NS_PER_HOUR, *(prices + step for step in range(5)))
 
 
-def merge(opened, bars, *, instrument=SPY, timeframe=HOUR, replace=False):
+def merge(opened, bars, *, instrument=SPY, timeframe=HOUR, **options):
     env, store = opened
-    return env.write(lambda transaction: store.merge(transaction, instrument, timeframe, bars, replace=replace))
+    stated = {"replace": False} | options
+    return env.write(lambda transaction: store.merge(transaction, instrument, timeframe, bars, **stated))
 
 
 MERGES = st.lists(
@@ -96,6 +99,82 @@ def test_the_same_rows_again_write_nothing(opened):
     before = opened[1].series()
     assert merge(opened, bars_at([1, 2, 3])).unchanged == 3
     assert opened[1].series() == before
+
+
+# What volumes count.
+
+
+def test_volumes_count_base_units_unless_an_import_says_otherwise(opened):
+    store = opened[1]
+    merge(opened, bars_at([1]))
+    merge(opened, bars_at([24]), timeframe=Timeframe.DAY_1, volume_unit="quote")
+    assert store.volume_unit(SPY, HOUR) == "base"
+    assert store.volume_unit(SPY, Timeframe.DAY_1) == "quote"
+    assert [(each.timeframe, each.volume_unit) for each in store.series()] == [
+        (HOUR, "base"),
+        (Timeframe.DAY_1, "quote"),
+    ]
+
+
+def test_rows_without_a_unit_join_a_series_in_its_own(opened):
+    merge(opened, bars_at([1, 2]), volume_unit="quote")
+    merge(opened, bars_at([3]))
+    merge(opened, bars_at([2], value=5.0), replace=True)
+    assert opened[1].volume_unit(SPY, HOUR) == "quote"
+    assert opened[1].read(SPY, HOUR).size == 3
+
+
+def test_derived_bars_count_what_the_longest_stored_ones_that_divide_them_do(opened):
+    store = opened[1]
+    merge(opened, bars_at([1]), timeframe=Timeframe.MIN_1)
+    merge(opened, bars_at([1]), timeframe=Timeframe.MIN_5, volume_unit="quote")
+    assert store.volume_unit(SPY, HOUR) == "quote"
+    assert store.volume_unit(SPY, Timeframe.MIN_1) == "base"
+    assert store.volume_unit(SPY, Timeframe.SEC_1) == "base"
+    assert store.volume_unit(SPY, Stream.TRADES) == "base"
+    assert store.volume_unit(Instrument("local", "QQQ"), HOUR) == "base"
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_rows_of_another_unit_are_kept_out_where_stored_ones_would_stay(opened, replace):
+    merge(opened, bars_at([1, 2]), volume_unit="quote")
+    before = opened[1].series()
+    for hours in ([3], [2, 3], [1]):
+        overlay = merge(opened, bars_at(hours), volume_unit="base", replace=replace)
+        assert overlay.other_unit == "quote"
+    assert opened[1].series() == before
+    assert opened[1].read(SPY, HOUR).size == 2
+
+
+@pytest.mark.parametrize("value", [1.0, 5.0])
+def test_a_file_that_replaces_every_row_changes_the_unit_as_well(opened, value):
+    merge(opened, bars_at([1, 2]))
+    overlay = merge(opened, bars_at([1, 2, 3], value), volume_unit="quote", replace=True)
+    assert (overlay.other_unit, overlay.added) == (None, 1)
+    assert opened[1].volume_unit(SPY, HOUR) == "quote"
+    assert opened[1].read(SPY, HOUR).open.tolist() == [value] * 3
+
+
+def test_a_series_whose_rows_are_all_as_stored_changes_its_unit_on_request(opened):
+    merge(opened, bars_at([1, 2]))
+    assert merge(opened, bars_at([1, 2]), volume_unit="quote").other_unit == "base"
+    merge(opened, bars_at([1, 2]), volume_unit="quote", replace=True)
+    (series,) = opened[1].series()
+    assert (series.volume_unit, series.rows) == ("quote", 2)
+
+
+def test_series_of_releases_that_knew_no_unit_count_base_units(opened):
+    merge(opened, bars_at([1, 2]), volume_unit="quote")
+
+    def as_it_was(transaction):
+        ((key, value),) = [(key, bytes(value)) for key, value in transaction.scan("series", b"")]
+        transaction.put("series", key, msgspec.msgpack.encode(msgspec.msgpack.decode(value)[:4]))
+        assert keys.instrument_of(key)[1] == keys.Stream.BARS
+
+    opened[0].write(as_it_was)
+    assert opened[1].volume_unit(SPY, HOUR) == "base"
+    merge(opened, bars_at([3]))
+    assert [(each.rows, each.volume_unit) for each in opened[1].series()] == [(3, "base")]
 
 
 def test_instruments_and_timeframes_do_not_mix(opened):

@@ -69,9 +69,9 @@ def condition(**fields):
     [
         (condition(type="moon_phase", col="close"), "entry_long[1].type", "moon_phase"),
         (
-            condition(type="above", col="close", ref="sma_21"),
+            condition(type="above", col="close", ref="sma_021"),
             "entry_long[1].ref",
-            "unknown column `sma_21` (position 1)",
+            "unknown column `sma_021` (position 1)",
         ),
         (condition(type="above", col="close", ref="2 * (sma_20"), "entry_long[1].ref", "position"),
         (condition(type="above", col="close", ref="sma_20 + 2 ** atr_14"), "entry_long[1].ref", "position 1"),
@@ -92,7 +92,7 @@ def condition(**fields):
             "entry_long[1].conditions[1].condition.col",
             "unknown column `nope`",
         ),
-        (strategy(required_indicators=["atr_15"]), "required_indicators", "unknown column `atr_15`"),
+        (strategy(required_indicators=["atr_0"]), "required_indicators", "unknown column `atr_0`"),
         (strategy(direction="sideways"), "direction", "sideways"),
         (strategy(atr_stop_mult=-1), "atr_stop_mult", ">= 0"),
         (strategy(surprise=1), "", "surprise"),

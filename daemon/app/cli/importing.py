@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from daemon.app.fetching import NoFile
     from daemon.app.importing import Outcome
     from daemon.ingest.bars import ImportReport
+    from daemon.ingest.funding import FundingReport
 
 
 class FileSource(StrEnum):
@@ -137,7 +138,7 @@ class progress_bar:  # noqa: N801 - a context, used like a function
 class Told:
     """An outcome that has been printed, for the sum at the end."""
 
-    def __init__(self, outcome: Outcome | ImportReport | NoFile) -> None:
+    def __init__(self, outcome: Outcome | ImportReport | FundingReport | NoFile) -> None:
         from daemon.app.importing import KeptOut
 
         self.succeeded = not isinstance(outcome, KeptOut)
@@ -147,23 +148,25 @@ class Told:
         self.replaced = getattr(outcome, "replaced", 0)
 
 
-def told(outcome: Outcome | ImportReport | NoFile, files: int) -> Told:
+def told(outcome: Outcome | ImportReport | FundingReport | NoFile, files: int) -> Told:
     """Print what became of a file, or of a part of a fetch."""
     from daemon.api.protocol import iso
     from daemon.app.fetching import NoFile
     from daemon.app.importing import KeptOut, Unchanged
     from daemon.ingest.bars import ImportReport
+    from daemon.ingest.funding import FundingReport
 
     if isinstance(outcome, NoFile):
         typer.echo(f"{outcome.day}: the venue has nothing")
-    elif isinstance(outcome, ImportReport):
+    elif isinstance(outcome, ImportReport | FundingReport):
         for note in outcome.notes:
             typer.echo(f"note: {note}", err=True)
         parts = [f"{outcome.added} added"]
         counts = ((outcome.unchanged, "stored already"), (outcome.replaced, "replaced"))
         parts += [f"{count} {word}" for count, word in counts if count]
+        what = outcome.timeframe if isinstance(outcome, ImportReport) else "funding"
         typer.echo(
-            f"{outcome.instrument} {outcome.timeframe}: {outcome.rows} rows from {iso(outcome.first_ns)} to "
+            f"{outcome.instrument} {what}: {outcome.rows} rows from {iso(outcome.first_ns)} to "
             f"{iso(outcome.last_ns)}: {', '.join(parts)}"
         )
     elif isinstance(outcome, KeptOut):

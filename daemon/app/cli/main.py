@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from daemon.app.cli import data, export, live, probe, service
+from daemon.app.cli import backtest, data, export, live, probe, service
 
 
 class _Root(TyperGroup):
@@ -58,6 +58,7 @@ app.add_typer(data.importing, name="import", help="Bring files into the store.")
 app.add_typer(data.stored, name="data", help="Look at what is stored.")
 live.register(app)
 probe.register(app)
+backtest.register(app)
 export.register(app)
 service.register(app)
 

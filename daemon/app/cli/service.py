@@ -135,3 +135,15 @@ def bench_store(
             samples = benches.stored(store.ticks)
         samples = samples or benches.simulated()
     emit_figures(benches.bench_store(samples, rows), form)
+
+
+@bench.command("backtest")
+def bench_backtest(
+    rows: Annotated[int, typer.Option(min=100_000, max=200_000_000, help="Simulated trades.")] = 10_000_000,
+    form: Format = Format.TABLE,
+) -> None:
+    """Backtest simulated trades, a year of minutes, and a hundred configurations at once."""
+    from daemon.app import bench_backtest as benches
+    from daemon.app.cli.output import emit_figures
+
+    emit_figures(benches.bench_backtest(rows), form)

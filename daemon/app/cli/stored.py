@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,18 +31,20 @@ def register(stored: typer.Typer) -> None:
 
 
 def symbols(form: Listing = Format.TABLE, data_dir: DataDir = None, config: ConfigFile = None) -> None:
-    """List stored series: symbol, stream, timeframe, rows, first and last row, compressed bytes, known holes."""
+    """List stored series: symbol, stream, timeframe, rows, first and last, bytes, known holes, what volumes count."""
     from daemon.api.protocol import iso
     from daemon.app import wiring
     from daemon.app.cli.output import emit
     from daemon.app.config import load
     from daemon.core.ticks import Stream
     from daemon.research.holes import open_counts
+    from daemon.store.funding import FundingStore
 
     settings = load(config)
     with wiring.reader(settings, settings.data_dir(data_dir)) as store:
         bars, ticks, gaps = store.bars.series(), store.ticks.series(), open_counts(store.env)
-    rows = [
+        funding = FundingStore(store.env).series()
+    rows: list[tuple[Any, ...]] = [
         (
             each.instrument.key,
             "bars",
@@ -52,6 +54,7 @@ def symbols(form: Listing = Format.TABLE, data_dir: DataDir = None, config: Conf
             each.last_ns,
             each.stored_bytes,
             gaps[each.instrument, Stream.BARS, each.timeframe],
+            each.volume_unit,
         )
         for each in bars
     ] + [
@@ -64,11 +67,16 @@ def symbols(form: Listing = Format.TABLE, data_dir: DataDir = None, config: Conf
             each.last_ns,
             each.stored_bytes,
             each.open_holes,
+            None,
         )
         for each in ticks
     ]
+    rows += [
+        (each.instrument.key, "funding", None, each.rows, each.first_ns, each.last_ns, each.stored_bytes, 0, None)
+        for each in funding
+    ]
     rows.sort(key=lambda row: row[0])
-    names = ("symbol", "stream", "timeframe", "rows", "first", "last", "bytes", "gaps")
+    names = ("symbol", "stream", "timeframe", "rows", "first", "last", "bytes", "gaps", "volume_unit")
     columns = (
         dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {name: [] for name in names}
     )
@@ -192,20 +200,23 @@ def stats(form: Listing = Format.TABLE, data_dir: DataDir = None, config: Config
 
 def delete(
     symbol: Annotated[str, typer.Argument(help="Whose rows.")],
-    stream: Annotated[str, typer.Option(help="trades, agg_trades, quotes or depth.")],
+    stream: Annotated[str, typer.Option(help="trades, agg_trades, quotes, depth or funding.")],
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day, included.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,  # noqa: FBT002
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Delete stored ticks, all or of some days."""
+    """Delete stored ticks or funding rates, all or of some days."""
     settings, folder = _settings(config, data_dir)
     from daemon.app import wiring
     from daemon.app.ledger import tick_stream
     from daemon.research.plans import date_range
     from daemon.store.upkeep import delete as remove
 
+    if stream == "funding":
+        _delete_funding(settings, folder, symbol, date_range(start, end), yes=yes)
+        return
     chosen = tick_stream(stream)
     with wiring.owner(settings, folder, "delete") as store:
         instrument = store.bars.resolve(symbol)
@@ -214,6 +225,21 @@ def delete(
         if count and not yes:
             typer.confirm(f"delete {count:,} rows of {instrument.key} {chosen}?", abort=True, err=True)
         typer.echo(f"{remove(store.ticks, instrument, chosen, start_ns, stop_ns):,} rows deleted")
+
+
+def _delete_funding(
+    settings: Config, folder: Path, symbol: str, days: tuple[int | None, int | None], *, yes: bool
+) -> None:
+    from daemon.app import wiring
+    from daemon.app.importing import perpetual
+    from daemon.store.funding import FundingStore
+
+    with wiring.owner(settings, folder, "delete") as store:
+        funding, instrument = FundingStore(store.env), perpetual(store.env, symbol, None)
+        if not yes:
+            typer.confirm(f"delete the funding rates of {instrument.key}?", abort=True, err=True)
+        deleted = store.env.write(lambda transaction: funding.delete(transaction, instrument, *days))
+        typer.echo(f"{deleted:,} rows deleted")
 
 
 def _settings(config: Path | None, data_dir: Path | None) -> tuple[Config, Path]:

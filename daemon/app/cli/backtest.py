@@ -1,0 +1,357 @@
+"""`atlasd backtest`, `backtests`.
+
+`atlasd backtest CONFIG.json` is short for `atlasd backtest run CONFIG.json`: whatever is no command of the group is a
+configuration. A file that has a command's name is given as `./show`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from daemon.app.cli.options import ConfigFile, DataDir, Format, Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from daemon.app.stores import Store
+    from daemon.app.wiring import Writer
+    from daemon.research.backtest_result import BacktestStatus, Priority
+    from daemon.research.backtest_views import View
+
+_RUN: Final = "run"
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The backtest.")]
+
+
+class _RunOrCommand(TyperGroup):
+    """A group whose first word is a command of its own, or else a configuration to run."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in self.get_help_option_names(ctx):
+            args = [_RUN, *args]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, _ctx: Any) -> list[str]:
+        return ["CONFIG.json [OPTIONS] | COMMAND ..."]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        records = [parameter.get_help_record(ctx) for parameter in self.commands[_RUN].get_params(ctx)]
+        with formatter.section(f"Options of CONFIG.json (`{_RUN}` may be left out)"):
+            formatter.write_dl([each for each in records if each is not None])
+        super().format_options(ctx, formatter)
+
+
+backtest = typer.Typer(cls=_RunOrCommand, rich_markup_mode=None, no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.add_typer(
+        backtest,
+        name="backtest",
+        short_help="Trade a configuration over stored data, and look at what came of it.",
+        help="""
+        Trade a configuration over stored data, and look at what came of it.
+
+        `atlasd backtest CONFIG.json` runs a configuration (`-` reads it from stdin) and prints the result;
+        docs/backtest-config.md says what it may hold. The commands below look at backtests that are stored. A
+        configuration that is named as one of them is given with its folder: ./show
+        """,
+    )
+    app.command("backtests")(backtests)
+
+
+@backtest.command(_RUN)
+def run(
+    configuration: Annotated[str, typer.Argument(metavar="CONFIG.json", help="The configuration; - for stdin.")],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Go over a field, such as backtest.commission=0.0005; repeat."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file as well.")] = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="A summary, the whole result as JSON, or the trades as CSV.")
+    ] = Format.TABLE,
+    priority: Annotated[Literal["low", "normal", "high"], typer.Option(help="Beside others in the queue.")] = "normal",
+    name: Annotated[str | None, typer.Option(help="What to call it, instead of the strategy's name.")] = None,
+    executor: Annotated[
+        Literal["threads", "processes"], typer.Option(help="Where it runs (without a daemon).")
+    ] = "threads",
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run a configuration, here or in the running daemon, and print the result. Ctrl-C cancels it."""
+    from daemon.app import wiring
+    from daemon.app.cli.backtest_summary import print_summary
+    from daemon.app.config import load
+
+    if report is not None and not report.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {report.absolute().parent}", param_hint="--report")
+    wanted = _configuration(configuration, assignments or [])
+    settings = load(config)
+    folder = settings.data_dir(data_dir)
+    wiring.check_cache()
+    if wiring.is_cache_cold():
+        typer.echo("first run on this machine: compiling the kernels once, about ten seconds", err=True)
+    with wiring.writer(settings, folder, "backtest", executor, 1) as writer:
+        status = follow(writer, wanted, priority, name)
+    check_completed(status)
+    with wiring.reader(settings, folder) as store:
+        if report is not None:
+            _write_report(store, status.id, report)
+        if form is not Format.TABLE:
+            _emit(store, status.id, form)
+        else:
+            print_summary(store.env, status.id)
+    if report is not None:
+        typer.echo(f"report: {report}", err=form is not Format.TABLE)
+
+
+@backtest.command("show")
+def show(
+    backtest_id: Id,
+    trades: Annotated[bool, typer.Option("--trades", help="Every trade.")] = False,  # noqa: FBT002
+    receipts: Annotated[bool, typer.Option("--receipts", help="Every fill, and why it has its price.")] = False,  # noqa: FBT002
+    trade: Annotated[int | None, typer.Option(min=0, help="Receipts of this trade alone.")] = None,
+    equity: Annotated[bool, typer.Option("--equity", help="The account at every bar's close.")] = False,  # noqa: FBT002
+    form: Annotated[
+        Format, typer.Option("--format", help="Without rows: a summary, the whole result, or the trades as CSV.")
+    ] = Format.TABLE,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show a result, or its trades, receipts or equity."""
+    from daemon.app import wiring
+    from daemon.app.cli.backtest_summary import print_rows, print_status, print_summary
+    from daemon.app.config import load
+    from daemon.research.backtest_records import stored_state
+
+    flags: dict[View, bool] = {"trades": trades, "receipts": receipts, "equity": equity}
+    views = [view for view, is_wanted in flags.items() if is_wanted]
+    if len(views) > 1:
+        raise typer.BadParameter("give one of --trades, --receipts and --equity")
+    if trade is not None and not receipts:
+        raise typer.BadParameter("--trade goes with --receipts")
+    settings = load(config)
+    with wiring.reader(settings, settings.data_dir(data_dir)) as store:
+        with store.env.read() as transaction:
+            status = stored_state(transaction, backtest_id).status
+        if views and form is Format.TABLE:
+            print_rows(store.env, backtest_id, views[0], trade)
+        elif views or form is Format.CSV:
+            _emit(store, backtest_id, form, views[0] if views else "trades", trade)
+        elif status.status != "completed":
+            print_status(status, form)
+        elif form is Format.JSON:
+            _emit(store, backtest_id, form)
+        else:
+            print_summary(store.env, backtest_id)
+
+
+@backtest.command("diff")
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A backtest.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    form: Listing = Format.TABLE,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Compare two backtests: configuration, data, engine, figures, and the first trade that differs."""
+    from daemon.app import wiring
+    from daemon.app.cli.backtest_summary import print_comparison
+    from daemon.app.config import load
+    from daemon.research.backtest_diff import compare
+
+    settings = load(config)
+    with wiring.reader(settings, settings.data_dir(data_dir)) as store:
+        comparison = compare(store.env, first, second)
+    print_comparison(comparison, (first, second), form)
+
+
+@backtest.command("cancel")
+def cancel(backtest_id: Id, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """End a backtest that is queued or running."""
+    from daemon.app import wiring
+    from daemon.app.config import load
+
+    settings = load(config)
+    with wiring.writer(settings, settings.data_dir(data_dir), "backtest cancel") as writer:
+        status = writer.backtest_cancel(backtest_id)
+    typer.echo(f"backtest {backtest_id} {status.status}")
+
+
+@backtest.command("delete")
+def delete(backtest_id: Id, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Remove a backtest that has ended, and its results."""
+    from daemon.app import wiring
+    from daemon.app.config import load
+
+    settings = load(config)
+    with wiring.writer(settings, settings.data_dir(data_dir), "backtest delete") as writer:
+        writer.backtest_delete(backtest_id)
+    typer.echo(f"backtest {backtest_id} deleted")
+
+
+@backtest.command("report")
+def report_of(
+    backtest_id: Id,
+    output: Annotated[Path, typer.Option(help="The HTML file to write; it appears once it is complete.")],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write a result as one HTML page that opens anywhere, offline."""
+    from daemon.app import wiring
+    from daemon.app.config import load
+
+    settings = load(config)
+    with wiring.reader(settings, settings.data_dir(data_dir)) as store:
+        _write_report(store, backtest_id, output)
+    typer.echo(f"report: {output}")
+
+
+def backtests(
+    status: Annotated[
+        Literal["queued", "running", "completed", "failed", "cancelled"] | None, typer.Option(help="Only these.")
+    ] = None,
+    form: Listing = Format.TABLE,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """List backtests, the newest first."""
+    from daemon.app import wiring
+    from daemon.app.cli.backtest_summary import print_list
+    from daemon.app.config import load
+    from daemon.research.backtest_records import stored_statuses
+
+    settings = load(config)
+    with wiring.reader(settings, settings.data_dir(data_dir)) as store, store.env.read() as transaction:
+        found = stored_statuses(transaction)
+    print_list([each for each in found if status in (None, each.status)], form)
+
+
+# Running.
+
+
+def follow(writer: Writer, wanted: dict[str, Any], priority: Priority, name: str | None = None) -> BacktestStatus:
+    """Start a backtest and watch it to its end, with a progress bar on a terminal; Ctrl-C cancels it."""
+    import time
+    from contextlib import suppress
+
+    from daemon.core.errors import Conflict
+
+    started = writer.backtest_start(wanted, priority, name)
+    try:
+        if sys.stderr.isatty():
+            return _draw(writer, started)
+        while (status := writer.backtest_status(started)).completed_at is None:
+            time.sleep(0.02)
+    except KeyboardInterrupt:
+        with suppress(Conflict):  # it ended by itself meanwhile
+            return writer.backtest_cancel(started)
+        return writer.backtest_status(started)
+    return status
+
+
+def _draw(writer: Writer, backtest_id: str) -> BacktestStatus:
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[said]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"backtest {backtest_id}", total=100.0, said="")
+        while (status := writer.backtest_status(backtest_id)).completed_at is None:
+            left_ms = status.estimated_time_remaining
+            said = status.status if left_ms is None else f"{left_ms / 1_000:.0f} s left"
+            if status.events_processed:
+                said += f", {status.events_processed:,} events"
+            progress.update(task, completed=status.progress, said=said)
+            time.sleep(0.05)
+    return status
+
+
+def check_completed(status: BacktestStatus) -> None:
+    """Raise what ended a backtest that did not complete."""
+    from daemon.core.errors import Code, JobFailed
+
+    if status.status != "completed":
+        code = next((each for each in Code if each == status.error_code), Code.INTERNAL)
+        why = "was cancelled" if code is Code.CANCELLED else f"failed: {status.error}"
+        raise JobFailed(code, f"backtest {status.id} {why}")
+
+
+def _configuration(source: str, assignments: Iterable[str]) -> dict[str, Any]:
+    """Read a configuration and go over its fields.
+
+    NotFound SOURCE_NOT_FOUND, SourceDataInvalid SOURCE_UNREADABLE, InvalidRequest INVALID_JSON or as `resolve_set`.
+    """
+    import msgspec
+
+    from daemon.core.errors import Code, InvalidRequest, NotFound, SourceDataInvalid
+    from daemon.research.backtest_config import resolve_set
+
+    where = "stdin" if source == "-" else source
+    try:
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except FileNotFoundError:
+        commands = ", ".join(each.name for each in backtest.registered_commands if each.name)
+        why = f"there is no file {source}, and `atlasd backtest` has no such command (it has {commands})"
+        raise NotFound(Code.SOURCE_NOT_FOUND, why) from None
+    except OSError as error:
+        raise SourceDataInvalid(Code.SOURCE_UNREADABLE, f"{where} cannot be read: {error.strerror}") from None
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        wanted = msgspec.json.decode(content, type=dict[str, Any])
+    except msgspec.ValidationError:
+        raise InvalidRequest(Code.INVALID_REQUEST, f"{where}: a configuration is a JSON object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(Code.INVALID_JSON, f"{where} is not JSON: {error}{_place(content, str(error))}") from None
+    for each in assignments:
+        wanted = resolve_set(wanted, each)
+    return wanted
+
+
+def _place(content: bytes, message: str) -> str:
+    """Say where `byte N` of a message is."""
+    import re
+
+    found = re.search(r"\(byte (\d+)\)", message)
+    if found is None:
+        return ""
+    before = content[: int(found[1])]
+    return f", line {before.count(10) + 1}, column {len(before) - (before.rfind(10) + 1) + 1}"
+
+
+# Writing.
+
+
+def _emit(store: Store, backtest_id: str, form: Format, view: View | None = None, trade: int | None = None) -> None:
+    """Write rows, or the whole result without a view, to stdout piece by piece; csv without one is the trades."""
+    from daemon.research.backtest_formats import csv_pieces, json_array, result_pieces
+    from daemon.research.backtest_views import BacktestRows
+
+    if view is None and form is Format.JSON:
+        pieces = result_pieces(store.env, backtest_id)
+    else:
+        rows = BacktestRows(store.env, backtest_id, view or "trades", trade=trade)
+        pieces = json_array(rows) if form is Format.JSON else csv_pieces(rows)
+    for piece in pieces:
+        sys.stdout.write(piece.decode())
+
+
+def _write_report(store: Store, backtest_id: str, output: Path) -> None:
+    from daemon.app.cli.output import write_whole
+    from daemon.research.backtest_pages import report_page
+
+    write_whole(output, report_page(store.bars, backtest_id))

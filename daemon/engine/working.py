@@ -1,0 +1,324 @@
+"""Working orders: sent, ended, swept; the exits that an entry sends; the prices at which the next of them wakes.
+
+All kernels work on the records of `orders`; `symbol` is a row of `symbols` and of `orders`, `place` a column of the
+latter. Orders of a symbol stay in the order in which they were sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from daemon.core.backtest import Reason
+from daemon.engine.jit import kernel
+from daemon.engine.orders import NEVER_NS, Kind, Records, Status
+
+_MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
+_FILLED, _TOO_MANY = int(Status.FILLED), int(Status.TOO_MANY)
+_TARGET_REASON, _LOSS_REASON, _TRAILING_REASON = (
+    int(Reason.TAKE_PROFIT),
+    int(Reason.STOP_LOSS),
+    int(Reason.TRAILING_STOP),
+)
+_LOSS, _TARGET, _FOLLOW = 0, 1, 2
+
+# A quotient that should be whole is off by rounding.
+_WHOLE: Final = 1e-9
+# Less than this share of a quantity is the rounding of sums, not a rest.
+DUST: Final = 1e-9
+
+
+@kernel
+def on_step(price: float, step: float, upwards: int) -> float:
+    """Move a price to a multiple of the step: up where `upwards` is positive, else down; a step of 0 moves nothing."""
+    if step <= 0.0:
+        return price
+    steps = price / step
+    whole = np.ceil(steps - _WHOLE) if upwards > 0 else np.floor(steps + _WHOLE)
+    return whole * step  # type: ignore[no-any-return]
+
+
+@kernel
+def lots(quantity: float, lot: float) -> float:
+    """Cut a quantity to whole lots; a lot of 0 cuts nothing."""
+    if lot <= 0.0 or not np.isfinite(quantity):
+        return quantity
+    return np.floor(quantity / lot + _WHOLE) * lot  # type: ignore[no-any-return]
+
+
+@kernel
+def send(orders: Records, symbols: Records, account: Records, log: Records, order: Records) -> bool:
+    """Append an order, given as a record of shape (1,); its id and its place are set. False: there was no room."""
+    symbol = order[0].symbol
+    place = symbols[symbol].orders
+    account[0].next_id += 1
+    order[0].id = account[0].next_id
+    if place >= orders.shape[1]:
+        note(symbols, account, log, order, _TOO_MANY)
+        return False
+    tick = symbols[symbol].tick
+    if tick > 0.0:
+        # A buyer's limit rounds down and its stop up: never worse for the market than asked, never sooner.
+        if order[0].price > 0.0:
+            order[0].price = on_step(order[0].price, tick, -order[0].side)
+        if order[0].stop > 0.0:
+            order[0].stop = on_step(order[0].stop, tick, order[0].side)
+    orders[symbol, place] = order[0]
+    symbols[symbol].orders = place + 1
+    if order[0].reduces == 0:
+        symbols[symbol].entries += 1
+    return True
+
+
+@kernel
+def note(symbols: Records, account: Records, log: Records, order: Records, status: int) -> None:
+    """Log that an order, a record of shape (1,), ended without a fill."""
+    symbol = order[0].symbol
+    row = account[0].log_rows
+    account[0].log_rows = row + 1
+    log[row] = np.zeros(1, log.dtype)[0]
+    entry = log[row]
+    entry.status = status
+    entry.symbol = symbol
+    entry.order_id = order[0].id
+    entry.position = symbols[symbol].position
+    entry.time_ns = account[0].now_ns
+    entry.sent_ns = order[0].sent_ns
+    entry.side = order[0].side
+    entry.reason = order[0].reason
+    entry.kind = order[0].kind
+    entry.remaining = order[0].quantity
+    entry.cash = account[0].cash
+    entry.position_quantity = symbols[symbol].quantity
+    entry.entry_price = symbols[symbol].entry_price
+
+
+@kernel
+def end(
+    orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int, status: int
+) -> None:
+    """End an order; a status other than FILLED is logged."""
+    if orders[symbol, place].is_done:
+        return
+    orders[symbol, place].is_done = 1
+    if orders[symbol, place].reduces == 0:
+        symbols[symbol].entries -= 1
+    if status != _FILLED:
+        note(symbols, account, log, orders[symbol, place : place + 1], status)
+
+
+@kernel
+def sweep(orders: Records, symbols: Records, symbol: int) -> None:
+    """Remove orders that are done; the others stay in the order of their ids."""
+    kept = 0
+    for place in range(symbols[symbol].orders):
+        if not orders[symbol, place].is_done:
+            if kept != place:
+                orders[symbol, kept] = orders[symbol, place]
+            kept += 1
+    symbols[symbol].orders = kept
+
+
+@kernel
+def liquidation_price(symbols: Records, settings: Records, symbol: int) -> float:
+    """Price at which an isolated position's margin is down to the maintenance margin; 0 or infinite for never.
+
+    Long: entry x (1 - 1 / leverage) / (1 - maintenance); short: entry x (1 + 1 / leverage) / (1 + maintenance).
+    """
+    share = 1.0 / settings[0].leverage
+    entry = symbols[symbol].entry_price
+    if symbols[symbol].quantity > 0.0:
+        return entry * (1.0 - share) / (1.0 - settings[0].maintenance)  # type: ignore[no-any-return]
+    return entry * (1.0 + share) / (1.0 + settings[0].maintenance)  # type: ignore[no-any-return]
+
+
+@kernel
+def trailing_level(orders: Records, symbol: int, place: int) -> float:
+    """Price at which a trailing stop that follows is triggered."""
+    order = orders[symbol, place]
+    distance = order.extreme * order.trail if order.trail_is_fraction else order.trail
+    return order.extreme - distance if order.side < 0 else order.extreme + distance  # type: ignore[no-any-return]
+
+
+@kernel
+def rearm(  # noqa: C901, PLR0912 - a branch an order type
+    orders: Records, symbols: Records, settings: Records, symbol: int
+) -> None:
+    """Find the prices between which, and the time before which, nothing can happen to a symbol's orders.
+
+    low_trigger, high_trigger: strictly between the two no order fills, triggers or follows. wake_ns: an order goes live
+    or expires. An order that fills at any price makes the low trigger infinite.
+    """
+    low, high, wake = 0.0, np.inf, NEVER_NS
+    if symbols[symbol].quantity > 0.0:
+        low = liquidation_price(symbols, settings, symbol)
+    elif symbols[symbol].quantity < 0.0:
+        high = liquidation_price(symbols, settings, symbol)
+    for place in range(symbols[symbol].orders):
+        order = orders[symbol, place]
+        wake = min(wake, order.expires_ns)
+        if order.has_arrived == 0:
+            wake = min(wake, order.live_ns)
+            continue
+        if order.kind == _MARKET:
+            low = np.inf
+        elif order.kind == _LIMIT:
+            if order.side > 0:
+                low = max(low, order.price)
+            else:
+                high = min(high, order.price)
+        elif order.kind == _TRAILING:
+            if order.extreme == 0.0:
+                if order.activation == 0.0:
+                    low = np.inf
+                elif order.side < 0:
+                    high = min(high, order.activation)
+                else:
+                    low = max(low, order.activation)
+            elif order.side < 0:
+                low = max(low, trailing_level(orders, symbol, place))
+                high = min(high, order.extreme)
+            else:
+                high = min(high, trailing_level(orders, symbol, place))
+                low = max(low, order.extreme)
+        elif order.side < 0:
+            low = max(low, order.stop)
+        else:
+            high = min(high, order.stop)
+    symbols[symbol].low_trigger = low
+    symbols[symbol].high_trigger = high
+    symbols[symbol].wake_ns = wake
+
+
+@kernel
+def cancel_others(
+    orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int, oco: int
+) -> None:
+    """End the other orders of an OCO number."""
+    for other in range(symbols[symbol].orders):
+        if other != place and orders[symbol, other].oco == oco:
+            end(orders, symbols, account, log, symbol, other, _FILLED)
+
+
+@kernel
+def take_from_siblings(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    log: Records,
+    symbol: int,
+    place: int,
+    parent: int,
+    quantity: float,
+) -> None:
+    """Take what one exit of an entry has closed from its others: they share one quantity."""
+    for other in range(symbols[symbol].orders):
+        if other != place and orders[symbol, other].parent == parent and not orders[symbol, other].is_done:
+            whole = orders[symbol, other].quantity
+            left = whole - quantity
+            orders[symbol, other].quantity = left
+            if left <= DUST * whole:
+                end(orders, symbols, account, log, symbol, other, _FILLED)
+
+
+@kernel
+def protect(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    log: Records,
+    symbol: int,
+    place: int,
+    price: float,
+    quantity: float,
+) -> None:
+    """Send an entry's exits, or add a further fill of the entry to them: their prices stay those of the first fill."""
+    entry = orders[symbol, place]
+    parent = entry.id
+    has_exits = False
+    for other in range(symbols[symbol].orders):
+        theirs = orders[symbol, other]
+        if theirs.parent == parent and theirs.reduces and not theirs.is_done:
+            orders[symbol, other].quantity += quantity
+            has_exits = True
+    if has_exits:
+        return
+    _send_exit(orders, symbols, account, log, entry, _LOSS, entry.loss, entry.loss_is_fraction, price, quantity)
+    _send_exit(orders, symbols, account, log, entry, _TARGET, entry.target, entry.target_is_fraction, price, quantity)
+    _send_exit(orders, symbols, account, log, entry, _FOLLOW, entry.follow, entry.follow_is_fraction, price, quantity)
+
+
+@kernel
+def _send_exit(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    log: Records,
+    entry: Any,
+    which: int,
+    distance: float,
+    is_fraction: int,
+    price: float,
+    quantity: float,
+) -> None:
+    """Send one exit of an entry, a record of ORDER; a distance of 0 is none, nor is one whose price would be below 0.
+
+    It lies at the venue at once: the venue sends it itself.
+    """
+    away = distance * price if is_fraction else distance
+    side = entry.side
+    level = price - side * away if which == _LOSS else price + side * away
+    if which == _FOLLOW:
+        gain = entry.follow_from * price if entry.follow_from_is_fraction else entry.follow_from
+        level = price + side * gain
+    if distance <= 0.0 or level <= 0.0:
+        return
+    order = np.zeros(1, orders.dtype)
+    order[0].symbol = entry.symbol
+    order[0].side = -side
+    order[0].quantity = quantity
+    order[0].reduces = 1
+    order[0].parent = entry.id
+    order[0].sent_ns = account[0].now_ns
+    order[0].live_ns = account[0].now_ns
+    order[0].expires_ns = NEVER_NS
+    order[0].has_arrived = 1
+    if which == _LOSS:
+        order[0].kind = _STOP
+        order[0].reason = _LOSS_REASON
+        order[0].stop = level
+    elif which == _TARGET:
+        order[0].kind = _LIMIT
+        order[0].reason = _TARGET_REASON
+        order[0].price = level
+    else:
+        order[0].kind = _TRAILING
+        order[0].reason = _TRAILING_REASON
+        order[0].trail = distance
+        order[0].trail_is_fraction = is_fraction
+        if entry.follow_from > 0.0:
+            order[0].activation = level
+        else:
+            order[0].extreme = price
+    send(orders, symbols, account, log, order)
+
+
+@kernel
+def send_opposite(orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int) -> None:
+    """Answer a filled order of a grid by its opposite, a step away."""
+    order = np.zeros(1, orders.dtype)
+    order[0] = orders[symbol, place]
+    # What a grid buys it sells a step higher; a long grid's sales only reduce.
+    order[0].side = -orders[symbol, place].side
+    order[0].price = orders[symbol, place].price + orders[symbol, place].side * orders[symbol, place].respawn
+    order[0].quantity = orders[symbol, place].filled
+    order[0].sent_ns = account[0].now_ns
+    order[0].live_ns = account[0].now_ns
+    order[0].has_arrived = 1
+    order[0].is_done = 0
+    order[0].reduces = 0
+    order[0].filled = 0.0
+    # Exits of the filled order share their quantity with its opposite.
+    order[0].parent = orders[symbol, place].id
+    send(orders, symbols, account, log, order)

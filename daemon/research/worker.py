@@ -1,0 +1,129 @@
+"""A worker process: its main function, and the words it exchanges with the process that started it.
+
+To the worker: a job, or "cancel". From it: "ready" once, progress, and for every job its outcome or an AtlasError.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from daemon.core.errors import AtlasError, Code, JobFailed
+from daemon.core.strategy import Strategy
+from daemon.research.plans import ProbeJob
+from daemon.store.env import StoreConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+    from daemon.research.jobs import Job
+    from daemon.research.strategies import RuleBook
+    from daemon.store.bars import BarStore
+
+_log = logging.getLogger(__name__)
+
+READY: Final = "ready"
+CANCEL: Final = "cancel"
+PROGRESS_S: Final = 0.1
+
+_NICE: Final = 10
+
+
+class Runner(Protocol):
+    """What runs jobs against a store: `jobs.JobRunner`."""
+
+    def run(self, job: Job, progress: Callable[[Any], None], checkpoint: Callable[[], None]) -> Any:
+        """Do a job. progress: told how far it is. checkpoint: called often; what it raises ends the job."""
+
+
+class WorkerSetup(NamedTuple):
+    """What a worker process needs to run jobs. runner: None for the `JobRunner`; found by name in the process."""
+
+    data_dir: Path
+    store: StoreConfig
+    strategies: tuple[Strategy, ...]
+    runner: Callable[[BarStore, RuleBook], Runner] | None = None
+
+
+class Paced:
+    """Passes on the first word, then one every PROGRESS_S at the most; the others are out of date soon enough."""
+
+    def __init__(self, tell: Callable[[Any], None]) -> None:
+        self._tell = tell
+        self._next_s = 0.0
+
+    def __call__(self, word: Any) -> None:
+        """Pass a word on, or drop it."""
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + PROGRESS_S
+            self._tell(word)
+
+
+def described(job: Job) -> str:
+    """Name a job in messages."""
+    if isinstance(job, ProbeJob):
+        return f"{job.instrument.key} {job.timeframe}"
+    return f"backtest {job.backtest_id}"
+
+
+def worker_main(pipe: Connection, setup: WorkerSetup) -> None:
+    """Serve jobs until the other end of the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to handle
+    _lower_priority()
+    from daemon.research.jobs import JobRunner
+    from daemon.research.strategies import RuleBook
+    from daemon.research.warmup import warm_jobs
+    from daemon.store.bars import BarStore
+    from daemon.store.env import Environment
+
+    book = RuleBook(setup.strategies)
+    warm_jobs(book)
+    with Environment(setup.data_dir, setup.store, readonly=True) as env:
+        runner = (setup.runner or JobRunner)(BarStore(env), book)
+        try:
+            pipe.send(READY)
+            while True:
+                job = pipe.recv()
+                if job != CANCEL:  # one that came after its job was done
+                    pipe.send(_outcome(runner, job, pipe))
+        except (EOFError, BrokenPipeError):
+            return
+
+
+def _outcome(runner: Runner, job: Job, pipe: Connection) -> Any:
+    def checkpoint() -> None:
+        if pipe.poll():
+            pipe.recv()
+            raise JobFailed(Code.CANCELLED, "it was cancelled")
+
+    try:
+        return runner.run(job, Paced(pipe.send), checkpoint)
+    except AtlasError as error:
+        return error
+    except (EOFError, BrokenPipeError):
+        raise  # the parent is gone
+    except Exception as error:  # noqa: BLE001
+        # The boundary of the process: an unknown failure is told with its place, and the worker lives on.
+        _log.exception("job failed")
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        place = f"{where.tb_frame.f_code.co_name}:{where.tb_lineno}" if where else "?"
+        return JobFailed(Code.INTERNAL, f"{described(job)}: {error!r} in {place}")
+
+
+def _lower_priority() -> None:
+    """Leave the cores to whoever answers users."""
+    if sys.platform == "win32":
+        import psutil
+
+        psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    else:
+        os.nice(_NICE)
