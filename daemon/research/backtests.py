@@ -23,7 +23,7 @@ import msgspec
 
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, JobFailed
 from daemon.research import backtest_records as records
-from daemon.research.backtest_config import read_config
+from daemon.research.backtest_config.read import read_config
 from daemon.research.backtest_memory import memory_bound
 from daemon.research.backtest_records import BacktestJob, Finished, Request, StoredBacktest
 from daemon.research.backtest_result import BacktestStatus

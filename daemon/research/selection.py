@@ -25,22 +25,27 @@ _TRADE_COLUMNS: Final = ("time_ns", "price", "size")
 
 
 class Wanted(Protocol):
-    """Which bars: a job of a probe, or a symbol of a backtest. source: what they come from."""
+    """Which bars: those of a probe's job, or of a symbol of a backtest."""
 
     @property
-    def instrument(self) -> Instrument: ...
+    def instrument(self) -> Instrument:
+        """Whose bars."""
 
     @property
-    def timeframe(self) -> Timeframe: ...
+    def timeframe(self) -> Timeframe:
+        """Their length."""
 
     @property
-    def source(self) -> Source: ...
+    def source(self) -> Source:
+        """What they come from."""
 
     @property
-    def start_ns(self) -> TsNs | None: ...
+    def start_ns(self) -> TsNs | None:
+        """They start at this time or later; None for all."""
 
     @property
-    def stop_ns(self) -> TsNs | None: ...
+    def stop_ns(self) -> TsNs | None:
+        """They start before this time; None for all."""
 
 
 class Selection(NamedTuple):
@@ -82,7 +87,9 @@ def fingerprint(store: BarStore, wanted: Wanted) -> str:
     Of the source, not of what is derived from it: deriving takes the kernels, which a server's process never loads.
     """
     if isinstance(wanted.source, Stream):
-        return _digest(store.ticks.scan(wanted.instrument, wanted.source, _TRADE_COLUMNS, wanted.start_ns, wanted.stop_ns))
+        return _digest(
+            store.ticks.scan(wanted.instrument, wanted.source, _TRADE_COLUMNS, wanted.start_ns, wanted.stop_ns)
+        )
     return _digest([store.read(wanted.instrument, wanted.source, wanted.start_ns, wanted.stop_ns)])
 
 

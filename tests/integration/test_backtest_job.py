@@ -11,7 +11,7 @@ import pytest
 from daemon.core.market import NS_PER_DAY, Bars, Timeframe
 from daemon.core.ticks import Stream, ticks
 from daemon.engine.synthetic import MarketModel, simulate
-from daemon.research.backtest_config import read_config
+from daemon.research.backtest_config.read import read_config
 from daemon.research.backtest_job import run_backtest
 from daemon.research.backtest_records import BacktestJob
 from daemon.research.strategies import RuleBook
@@ -168,7 +168,7 @@ def test_fills_on_trades_agree_with_the_bars_made_from_them_where_nothing_happen
 MEASURE = """
 import sys
 from pathlib import Path
-from daemon.research.backtest_config import read_config
+from daemon.research.backtest_config.read import read_config
 from daemon.research.backtest_job import run_backtest
 from daemon.research.backtest_records import BacktestJob
 from daemon.research.strategies import RuleBook

@@ -395,7 +395,7 @@ class Simulation:
         return price, order
 
     @staticmethod
-    def note_level(found, level, side, at, stop, order, number) -> None:  # noqa: ANN001, PLR0913, PLR0917
+    def note_level(found, level, side, at, stop, order, number) -> None:
         """Add a level that a price which moves the way of `side` triggers, if it lies behind or on the way."""
         if (at - level) * side >= 0:
             found.append((0.0, number, at, order))

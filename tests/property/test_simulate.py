@@ -13,7 +13,7 @@ from daemon.core.backtest import Distance, Exits, Reason, Trailing
 from daemon.core.market import Instrument, Timeframe
 from daemon.engine import simulate
 from daemon.engine.loop import QUOTES, TRADES
-from daemon.engine.orders import Reference, Status
+from daemon.engine.orders import Status
 
 WIDTH_NS = Timeframe.MIN_1.ns
 BUYS_AND_SELLS = ("buy", "sell")
@@ -243,7 +243,7 @@ def listed_orders(draw, symbols, bars):
         time_in_force=draw(FORCES),
         expires_ns=draw(st.none() | st.integers(0, 40).map(lambda steps: time_ns + steps * quarter_ns)),
         post_only=draw(st.booleans()) and draw(st.booleans()),
-        reduce_only=size == "closes" or draw(st.booleans()) and draw(st.booleans()),
+        reduce_only=size == "closes" or (draw(st.booleans()) and draw(st.booleans())),
         oco=draw(st.sampled_from([0, 0, 0, 1, 2])),
         exits=draw(exits_of(FIXED_DISTANCES)),
         **values,

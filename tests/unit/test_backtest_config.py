@@ -17,8 +17,8 @@ from daemon.core.strategy import RiskProfile
 from daemon.core.ticks import Stream, ticks
 from daemon.engine.program import compile_strategies
 from daemon.research import strategies
-from daemon.research.backtest_config import read_config, resolve_set
-from daemon.research.backtest_templates import TEMPLATES
+from daemon.research.backtest_config.read import read_config, resolve_set
+from daemon.research.backtest_config.templates import TEMPLATES
 from daemon.store.bars import BarStore
 from daemon.store.bulk import BulkWriter
 from daemon.store.env import Environment, StoreConfig
@@ -191,17 +191,17 @@ def test_an_example_of_the_documentation_reads(bars, example):
 
 
 def test_the_documentation_names_every_field_template_and_word():
-    from daemon.research import backtest_flat
-    from daemon.research.backtest_config import CONFIG_FIELDS
-    from daemon.research.backtest_fields import names_of
-    from daemon.research.backtest_orders import ENTRY_FIELDS, ORDER_FIELDS, SIZINGS
-    from daemon.research.backtest_rules import OPERATORS
-    from daemon.research.backtest_settings import BACKTEST_FIELDS, SLIPPAGES, TIMEFRAMES, slippage_names
-    from daemon.research.backtest_strategy import STRATEGY_FIELDS, parameter_names
+    from daemon.research.backtest_config import flat
+    from daemon.research.backtest_config.fields import names_of
+    from daemon.research.backtest_config.orders import ENTRY_FIELDS, ORDER_FIELDS, SIZINGS
+    from daemon.research.backtest_config.read import CONFIG_FIELDS
+    from daemon.research.backtest_config.rules import OPERATORS
+    from daemon.research.backtest_config.settings import BACKTEST_FIELDS, SLIPPAGES, TIMEFRAMES, slippage_names
+    from daemon.research.backtest_config.strategy import STRATEGY_FIELDS, parameter_names
 
     words = set(re.findall(r"[A-Za-z_0-9]+", PAGE))
     wanted = [*CONFIG_FIELDS, *BACKTEST_FIELDS, *STRATEGY_FIELDS, *ENTRY_FIELDS, *ORDER_FIELDS, *SIZINGS, *SLIPPAGES]
-    wanted += [*TIMEFRAMES, *TEMPLATES, *parameter_names(), *slippage_names(), *backtest_flat.FLAT_FIELDS]
+    wanted += [*TIMEFRAMES, *TEMPLATES, *parameter_names(), *slippage_names(), *flat.FLAT_FIELDS]
     wanted += [name for struct in SIZINGS.values() for name in names_of(struct)]
     wanted += [word for word in OPERATORS if word.isidentifier()]
     assert [name for name in wanted if name not in words] == []

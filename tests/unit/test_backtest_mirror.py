@@ -11,7 +11,7 @@ from daemon.engine import conditions
 from daemon.engine.columns import GROUP_OF
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.program import compile_strategies
-from daemon.research.backtest_mirror import MirrorError, mirrored
+from daemon.research.backtest_config.mirror import MirrorError, mirrored
 
 PAIRS = [
     (rules.CrossesAbove("rsi_14", value=30.0), rules.CrossesBelow("rsi_14", value=70.0)),

@@ -10,7 +10,7 @@ from daemon.core.errors import AtlasError, InvalidRequest, NotFound
 from daemon.core.market import NS_PER_DAY, Bars, Instrument, Timeframe
 from daemon.core.strategy import RiskProfile
 from daemon.research import strategies
-from daemon.research.backtest_config import read_config, resolve_set
+from daemon.research.backtest_config.read import read_config, resolve_set
 from daemon.store.bars import BarStore
 from daemon.store.env import Environment, StoreConfig
 

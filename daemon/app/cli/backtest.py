@@ -299,7 +299,7 @@ def _configuration(source: str, assignments: Iterable[str]) -> dict[str, Any]:
     import msgspec
 
     from daemon.core.errors import Code, InvalidRequest, NotFound, SourceDataInvalid
-    from daemon.research.backtest_config import resolve_set
+    from daemon.research.backtest_config.read import resolve_set
 
     where = "stdin" if source == "-" else source
     try:

@@ -12,7 +12,7 @@ from daemon.core.backtest import Account, Costs, Funding, Latency, Market, Slipp
 from daemon.core.errors import AtlasError, Code, NotFound
 from daemon.core.market import NS_PER_SECOND, Timeframe
 from daemon.core.ticks import Stream
-from daemon.research.backtest_fields import (
+from daemon.research.backtest_config.fields import (
     Fields,
     Limits,
     at_field,

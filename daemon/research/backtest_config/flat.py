@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from daemon.research.backtest_fields import Fields, Limits
+from daemon.research.backtest_config.fields import Fields, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,9 +18,9 @@ import msgspec
 from daemon.core.backtest import BacktestSpec, EntryOrder, FixedFractional, MonteCarlo, Validation
 from daemon.core.errors import AtlasError
 from daemon.core.strategy import Condition
-from daemon.research import backtest_flat
-from daemon.research.backtest_fields import Fields, names_of, read_struct, refused, shown, suggestion
-from daemon.research.backtest_orders import (
+from daemon.research.backtest_config import flat
+from daemon.research.backtest_config.fields import Fields, names_of, read_struct, refused, shown, suggestion
+from daemon.research.backtest_config.orders import (
     ENTRY_FIELDS,
     ORDER_FIELDS,
     SIZINGS,
@@ -28,14 +28,14 @@ from daemon.research.backtest_orders import (
     read_entry_order,
     read_sizing,
 )
-from daemon.research.backtest_rules import (
+from daemon.research.backtest_config.rules import (
     COMPARISON_FIELDS,
     DISTANCE_FIELDS,
     TIMEOUT_FIELDS,
     TRAILING_FIELDS,
     UNITS,
 )
-from daemon.research.backtest_settings import (
+from daemon.research.backtest_config.settings import (
     BACKTEST_FIELDS,
     INSTRUMENT_FIELDS,
     LATENCY_FIELDS,
@@ -49,7 +49,7 @@ from daemon.research.backtest_settings import (
     read_period,
     slippage_names,
 )
-from daemon.research.backtest_strategy import STRATEGY_FIELDS, parameter_names, read_strategy
+from daemon.research.backtest_config.strategy import STRATEGY_FIELDS, parameter_names, read_strategy
 from daemon.research.plans import RUN_ID_PATTERN
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def read_config(
     INVALID_STRATEGY or INVALID_RISK_PROFILE, and NotFound INVALID_SYMBOL, INVALID_STRATEGY, NO_BARS or NO_ROWS, each
     with the field's path in `details["field"]`.
     """
-    if not isinstance(config, Mapping) or not backtest_flat.is_flat(config):
+    if not isinstance(config, Mapping) or not flat.is_flat(config):
         return _read(config, bars, book, profiles, ())
-    written = backtest_flat.nested(config)
+    written = flat.nested(config)
     try:
         return _read(written.config, bars, book, profiles, written.readings)
     except AtlasError as error:
@@ -96,7 +96,7 @@ def resolve_set(config: Mapping[str, Any], assignment: str) -> dict[str, Any]:
     steps = _steps(path.strip())
     if not equals or steps is None:
         raise refused("--set", f"`{assignment[:80]}` is not `path=value`, such as backtest.commission=0.002")
-    shape: _Shape = _FLAT_SHAPE if backtest_flat.is_flat(config) else _SHAPE
+    shape: _Shape = _FLAT_SHAPE if flat.is_flat(config) else _SHAPE
     walked = ""
     for step in steps:
         shape = _below(shape, step, walked)
@@ -182,7 +182,7 @@ def _renamed(error: AtlasError) -> AtlasError:
     path = details.get("field")
     if not isinstance(path, str):
         return error
-    ours = backtest_flat.flat_path(path)
+    ours = flat.flat_path(path)
     return type(error)(error.code, ours + error.message.removeprefix(path), details | {"field": ours})
 
 
@@ -232,9 +232,9 @@ _SHAPE: Final[dict[str, Any]] = {
     | {"monteCarlo": dict.fromkeys(names_of(MonteCarlo), _LEAF)},
 }
 _FLAT_SHAPE: Final[dict[str, Any]] = {
-    **dict.fromkeys(backtest_flat.FLAT_FIELDS, _LEAF),
+    **dict.fromkeys(flat.FLAT_FIELDS, _LEAF),
     "symbols": [_LEAF],
-    "parameters": dict.fromkeys(backtest_flat.PARAMETER_FIELDS, _LEAF),
+    "parameters": dict.fromkeys(flat.PARAMETER_FIELDS, _LEAF),
 }
 
 

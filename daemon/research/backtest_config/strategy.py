@@ -9,7 +9,7 @@ import msgspec
 from daemon.core.backtest import Averaging, Distance, Exits, Grid, Program, Rules, Trailing
 from daemon.core.errors import AtlasError, Code, NotFound
 from daemon.core.strategy import RiskProfile, Strategy
-from daemon.research.backtest_fields import (
+from daemon.research.backtest_config.fields import (
     Fields,
     at_field,
     camel,
@@ -22,10 +22,10 @@ from daemon.research.backtest_fields import (
     suggestion,
     text,
 )
-from daemon.research.backtest_mirror import MirrorError, mirrored
-from daemon.research.backtest_orders import read_orders
-from daemon.research.backtest_rules import read_entries, read_exits, told
-from daemon.research.backtest_templates import TEMPLATES, Template
+from daemon.research.backtest_config.mirror import MirrorError, mirrored
+from daemon.research.backtest_config.orders import read_orders
+from daemon.research.backtest_config.rules import read_entries, read_exits, told
+from daemon.research.backtest_config.templates import TEMPLATES, Template
 from daemon.research.justify import describe
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from daemon.core.backtest import Market
     from daemon.core.strategy import Condition
-    from daemon.research.backtest_settings import Period
+    from daemon.research.backtest_config.settings import Period
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
 

@@ -18,7 +18,7 @@ from daemon.core.backtest import (
     VolatilityTarget,
 )
 from daemon.core.errors import AtlasError, Code
-from daemon.research.backtest_fields import (
+from daemon.research.backtest_config.fields import (
     Fields,
     at_field,
     camel,
@@ -30,7 +30,7 @@ from daemon.research.backtest_fields import (
     refused,
     shown,
 )
-from daemon.research.backtest_rules import check_stop, read_distance, read_trailing
+from daemon.research.backtest_config.rules import check_stop, read_distance, read_trailing
 
 if TYPE_CHECKING:
     from daemon.core.backtest import Market

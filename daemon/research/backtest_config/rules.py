@@ -17,7 +17,7 @@ from daemon.core.backtest import Distance, Exits, Trailing
 from daemon.core.strategy import Condition
 from daemon.engine.columns import NAMES, canonical
 from daemon.engine.expressions import ExpressionError, columns_of
-from daemon.research.backtest_fields import Fields, Limits, number, parsed_number, refused, shown, suggestion
+from daemon.research.backtest_config.fields import Fields, Limits, number, parsed_number, refused, shown, suggestion
 
 if TYPE_CHECKING:
     from daemon.core.strategy import Operand

@@ -1,0 +1,1 @@
+"""What users write, read: configurations of backtests in all their forms, to one specification."""
