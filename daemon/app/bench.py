@@ -189,3 +189,12 @@ def peak_rss_bytes(now: int) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def own_peak_bytes() -> int:
+    """Return the most memory that this process held since it began, without what it inherited of its parent's peak."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return peak_rss_bytes(psutil.Process().memory_info().rss)
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024

@@ -326,9 +326,9 @@ def check_cache() -> None:
         )
 
 
-def is_cache_cold() -> bool:
-    """Tell whether kernels have yet to be compiled on this machine."""
-    return next(daemon.KERNEL_CACHE.rglob("*.nbi"), None) is None
+def is_cache_cold(kernel: str = "") -> bool:
+    """Tell whether kernels have yet to be compiled on this machine. kernel: `module.function` of one, empty for any."""
+    return next(daemon.KERNEL_CACHE.rglob(f"{kernel}*.nbi"), None) is None
 
 
 def _executor(

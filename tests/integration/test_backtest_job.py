@@ -168,6 +168,7 @@ def test_fills_on_trades_agree_with_the_bars_made_from_them_where_nothing_happen
 MEASURE = """
 import sys
 from pathlib import Path
+from daemon.app.bench import own_peak_bytes
 from daemon.research.backtest_config.read import read_config
 from daemon.research.backtest_job import run_backtest
 from daemon.research.backtest_records import BacktestJob
@@ -184,8 +185,7 @@ with Environment(Path(folder), StoreConfig(), readonly=True) as env:
     }
     job = BacktestJob("b", read_config(config, store, RuleBook([])), folder + "/spool")
     events = run_backtest(store, job, lambda _: None, lambda: None).result.execution.events_processed
-peak = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
-print(events, peak.split()[1])
+print(events, own_peak_bytes())
 """
 
 

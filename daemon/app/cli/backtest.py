@@ -96,8 +96,8 @@ def run(
     settings = load(config)
     folder = settings.data_dir(data_dir)
     wiring.check_cache()
-    if wiring.is_cache_cold():
-        typer.echo("first run on this machine: compiling the kernels once, about ten seconds", err=True)
+    if wiring.is_cache_cold("loop.step"):
+        typer.echo("first backtest on this machine: compiling the kernels once, about half a minute", err=True)
     with wiring.writer(settings, folder, "backtest", executor, 1) as writer:
         status = follow(writer, wanted, priority, name)
     check_completed(status)

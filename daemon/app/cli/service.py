@@ -62,7 +62,7 @@ def warmup(
     wiring.check_cache()
     book = wiring.rule_book(load(config))
     if wiring.is_cache_cold():
-        typer.echo("compiling the kernels once, about ten seconds", err=True)
+        typer.echo("compiling the kernels once, about half a minute", err=True)
     began = time.perf_counter()
     from daemon.research.warmup import warm_all
 
@@ -140,7 +140,7 @@ def bench_store(
 @bench.command("backtest")
 def bench_backtest(
     rows: Annotated[int, typer.Option(min=100_000, max=200_000_000, help="Simulated trades.")] = 10_000_000,
-    form: Format = Format.TABLE,
+    form: Annotated[Format, typer.Option("--format", help="How to print the figures.")] = Format.TABLE,
 ) -> None:
     """Backtest simulated trades, a year of minutes, and a hundred configurations at once."""
     from daemon.app import bench_backtest as benches
