@@ -20,7 +20,7 @@ from daemon.engine.orders import (
     Records,
     Status,
 )
-from daemon.engine.working import end, send, sweep
+from daemon.engine.working import end, end_rests, send, sweep
 
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT = int(Kind.MARKET), int(Kind.LIMIT), int(Kind.STOP), int(Kind.STOP_LIMIT)
 _ENTRY, _SIGNAL, _TIMEOUT = int(Reason.ENTRY), int(Reason.SIGNAL), int(Reason.TIMEOUT)
@@ -67,7 +67,8 @@ def decide(  # noqa: C901 - exits, waiting entries, entries
     if not signals & (ENTER_LONG | ENTER_SHORT):
         return
     if settings[0].is_averaging:
-        leaves = True
+        _send_entry(orders, symbols, account, settings, log, symbol, close_ns, close, atr, 1)
+        return
     if (held != 0.0 and not leaves) or symbols[symbol].entries > 0:
         return
     waiting = 0
@@ -94,6 +95,8 @@ def _send_exit(
     for place in range(symbols[symbol].orders):
         if orders[symbol, place].closes and not orders[symbol, place].is_done:
             return  # one is under way
+    end_rests(orders, symbols, account, log, symbol, 0)
+    sweep(orders, symbols, symbol)
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol
     order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
@@ -193,6 +196,9 @@ def _size(  # noqa: PLR0911 - one return a kind of sizing
         return rules.size_first, 0.0
     if rules.sizing == FIXED_NOTIONAL:
         return 0.0, min(rules.size_first, most)
+    if rules.sizing == FRACTIONAL and rules.is_averaging:
+        # Parts of equal worth: of what there was to begin with.
+        return 0.0, min(rules.initial / rules.shares * rules.size_first, most)
     if rules.sizing == FRACTIONAL:
         return 0.0, min(share * rules.size_first, most)
     if rules.sizing == KELLY:

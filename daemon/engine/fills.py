@@ -14,10 +14,22 @@ from daemon.core.backtest import Reason
 from daemon.engine.costs import MAX_SLIPPAGE, impact
 from daemon.engine.jit import kernel
 from daemon.engine.orders import Kind, Records, Status
-from daemon.engine.working import DUST, cancel_others, end, lots, on_step, protect, send_opposite, take_from_siblings
+from daemon.engine.working import (
+    DUST,
+    cancel_others,
+    end,
+    end_rests,
+    lots,
+    on_step,
+    protect,
+    send_opposite,
+    take_from_siblings,
+)
 
 _LIMIT: Final = int(Kind.LIMIT)
 _FILLED, _TOO_SMALL, _NO_MONEY = int(Status.FILLED), int(Status.TOO_SMALL), int(Status.NO_MONEY)
+_NOTHING_HELD: Final = int(Status.NOTHING_HELD)
+_ENTRY, _MANUAL = int(Reason.ENTRY), int(Reason.MANUAL)
 _LIQUIDATION: Final = int(Reason.LIQUIDATION)
 
 
@@ -77,7 +89,7 @@ def fill(
 
 
 @kernel
-def _fill_once(  # noqa: C901 - how much, at what price, and what it does
+def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it does
     orders: Records,
     symbols: Records,
     account: Records,
@@ -95,7 +107,8 @@ def _fill_once(  # noqa: C901 - how much, at what price, and what it does
     held, side = market.quantity, order.side
     closing = held * side < 0.0
     if order.reduces and not closing:
-        end(orders, symbols, account, log, symbol, place, _FILLED)
+        is_lone = order.filled == 0.0 and order.parent == 0
+        end(orders, symbols, account, log, symbol, place, _NOTHING_HELD if is_lone else _FILLED)
         return 0.0
     rate = (costs[0].maker_rate if is_maker else costs[0].taker_rate) * costs[0].scale
     if order.reason == _LIQUIDATION:
@@ -110,6 +123,7 @@ def _fill_once(  # noqa: C901 - how much, at what price, and what it does
         if lots(wanted, market.lot) <= 0.0 and not (closing and wanted >= abs(held)):
             end(orders, symbols, account, log, symbol, place, _TOO_SMALL)
         return 0.0
+    asked = quantity
     spread, push = _slippage(costs, market, quantity, is_maker)
     price = _price(order.kind, order.price, side, reference, spread + push, market.tick, is_maker)
     if not closing:
@@ -122,7 +136,7 @@ def _fill_once(  # noqa: C901 - how much, at what price, and what it does
         if quantity <= 0.0:
             end(orders, symbols, account, log, symbol, place, _NO_MONEY)
             return 0.0
-        if order.filled == 0.0 and min(wanted, allowed) * reference < market.min_notional:
+        if (order.filled == 0.0 or held == 0.0) and min(wanted, allowed) * reference < market.min_notional:
             end(orders, symbols, account, log, symbol, place, _TOO_SMALL)
             return 0.0
     fee = quantity * price * rate + fixed
@@ -137,6 +151,9 @@ def _fill_once(  # noqa: C901 - how much, at what price, and what it does
     orders[symbol, place].filled += quantity
     _log_fill(symbols, account, log, symbol, order, quantity, left, reference, reference_kind, price, is_maker)
     row = log[account[0].log_rows - 1]
+    row.wanted = asked
+    if closing and order.reason == _ENTRY:
+        row.reason = _MANUAL
     paid = (price - reference) * side * quantity
     row.spread = paid * spread / (spread + push) if spread + push > 0.0 else 0.0
     row.impact = paid - row.spread
@@ -167,10 +184,8 @@ def fits(
     wanted = order.quantity
     if wanted == 0.0:
         wanted = _quantity_of(order.notional, reference, rate, fixed, side, bool(0), market, costs)
-    if order.closes or (order.reduces and wanted > abs(held)):
-        wanted = abs(held)
-    else:
-        wanted = lots(wanted, market.lot)
+    is_whole = order.closes or (order.reduces and wanted > abs(held))
+    wanted = abs(held) if is_whole else lots(wanted, market.lot)
     if wanted - market.room > DUST * wanted:
         return False
     closed = min(wanted, abs(held)) if closing else 0.0
@@ -188,7 +203,7 @@ def fits(
     allowed = lots(affordable(symbols, account, settings, symbol, reference, price, rate, fixed), market.lot)
     account[0].cash = cash
     symbols[symbol].quantity = held
-    return opened <= allowed  # type: ignore[no-any-return]
+    return opened <= allowed
 
 
 @kernel
@@ -297,10 +312,8 @@ def _book(
     """Book a fill that opens, grows, reduces or closes a position, but does not turn it."""
     held, entry_price = symbols[symbol].quantity, symbols[symbol].entry_price
     account[0].cash -= side * quantity * price + fee
-    account[0].fees += fee
     if held == 0.0:
         account[0].positions += 1
-        account[0].open_positions += 1
         symbols[symbol].position = account[0].positions
         symbols[symbol].best = reference
         symbols[symbol].worst = reference
@@ -336,6 +349,10 @@ def _log_fill(
 ) -> None:
     """Append a fill to the log; its costs and the entry price before it are the caller's to write."""
     place = account[0].log_rows
+    if place >= log.size:
+        # The run is void, and its end says so; the caller writes on to the last row.
+        account[0].lost_rows += 1
+        return
     account[0].log_rows = place + 1
     row, market = log[place], symbols[symbol]
     row.status = _FILLED
@@ -386,6 +403,7 @@ def _follow_up(
     if order.oco > 0:
         cancel_others(orders, symbols, account, log, symbol, place, order.oco)
     if order.parent > 0:
+        end_rests(orders, symbols, account, log, symbol, order.parent)
         take_from_siblings(orders, symbols, account, log, symbol, place, order.parent, quantity)
     if not closing:
         protect(orders, symbols, account, log, symbol, place, price, quantity)
@@ -396,7 +414,6 @@ def _follow_up(
 @kernel
 def _close_position(orders: Records, symbols: Records, account: Records, log: Records, symbol: int) -> None:
     """Book a position that is flat now, and cancel what would have reduced it."""
-    account[0].open_positions -= 1
     gain = symbols[symbol].realised / symbols[symbol].staked
     if gain > 0.0:
         account[0].wins += 1

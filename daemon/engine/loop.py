@@ -27,8 +27,9 @@ TRADES: Final = 0
 QUOTES: Final = 1
 
 ORDERS_A_SYMBOL: Final = 512
-# One event makes no more rows than this a symbol: each of its orders may fill in two parts, and end others.
-LOG_MARGIN: Final = 3 * ORDERS_A_SYMBOL
+# Rows that are free before each event, for each symbol: each of its orders may fill in two parts, and what it sends.
+# A run for which that was too little ends with an error (`account.lost_rows`).
+LOG_MARGIN: Final = 6 * ORDERS_A_SYMBOL
 
 
 class Pause(IntEnum):
@@ -157,13 +158,41 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                         and high < symbols[symbol].high_trigger
                         and start_ns < symbols[symbol].wake_ns
                     ):
+                        symbols[symbol].meets = 0
                         if symbols[symbol].quantity != 0.0:
                             symbols[symbol].best = max(symbols[symbol].best, high)
                             symbols[symbol].worst = min(symbols[symbol].worst, low)
                     else:
-                        _match_bar(orders, symbols, account, settings, costs, bars, symbol, row, start_ns, spare, log)
-                symbols[symbol].mark = bars.values[3, row]
+                        symbols[symbol].meets = 1
+                    symbols[symbol].mark = bars.values[0, row]
+                elif symbols[symbol].orders > 0:
+                    rearm(orders, symbols, settings, symbol)
                 account[0].events += 1
+            if not on_ticks:
+                # All opens before any path: what one symbol earns inside of its bar cannot pay for another's open.
+                for symbol in range(count):
+                    row = symbols[symbol].row
+                    ends = row < symbols[symbol].stop_row and bars.close_ns[row] == bar_ns
+                    if ends and symbols[symbol].meets:
+                        opened = bars.values[0, row]
+                        at_price(
+                            orders, symbols, account, settings, costs, log, symbol, opened, start_ns, _OPEN, np.inf
+                        )
+                for symbol in range(count):
+                    row = symbols[symbol].row
+                    ends = row < symbols[symbol].stop_row and bars.close_ns[row] == bar_ns
+                    if ends and symbols[symbol].meets:
+                        if symbols[symbol].orders > 0 or symbols[symbol].quantity != 0.0:
+                            opened, high = bars.values[0, row], bars.values[1, row]
+                            low, close = bars.values[2, row], bars.values[3, row]
+                            walk_bar(
+                                orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, spare
+                            )
+                        rearm(orders, symbols, settings, symbol)
+            for symbol in range(count):
+                row = symbols[symbol].row
+                if row < symbols[symbol].stop_row and bars.close_ns[row] == bar_ns:
+                    symbols[symbol].mark = bars.values[3, row]
             account[0].now_ns = bar_ns
             for symbol in range(count):
                 funding_row = symbols[symbol].funding_row
@@ -175,6 +204,10 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 if row >= symbols[symbol].stop_row or bars.close_ns[row] != bar_ns:
                     continue
                 symbols[symbol].row = row + 1
+                if row + 1 == symbols[symbol].stop_row:
+                    # Its data are over: what is held is sold at this close, and nothing is decided any more.
+                    _close(orders, symbols, account, settings, costs, log, symbol)
+                    continue
                 signals: Any = np.int64(bars.signals[row])
                 held = symbols[symbol].quantity
                 if held != 0.0:
@@ -183,7 +216,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     wants |= signals & (EXIT_LONG if held > 0.0 else EXIT_SHORT) != 0
                     wants |= settings[0].is_averaging != 0 and signals != 0
                     wants |= symbols[symbol].entries > 0 and signals & (EXIT_LONG | EXIT_SHORT) != 0
-                elif symbols[symbol].entries > 0:
+                elif symbols[symbol].entries > 0 and not settings[0].is_averaging:
                     wants = signals & (EXIT_LONG | EXIT_SHORT) != 0
                 else:
                     wants = signals & (ENTER_LONG | ENTER_SHORT) != 0
@@ -205,8 +238,12 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
             samples[3, row] = worth - cost
             account[0].samples = row + 1
             continue
-        # A run of one feed's ticks, as far as nothing else comes between.
         symbol = ticks.symbol[feed]
+        if symbols[symbol].row >= symbols[symbol].stop_row:
+            # Its bars are over, it has been closed: its ticks are none.
+            ticks.at[feed] = ticks.stop[feed]
+            continue
+        # A run of one feed's ticks, as far as nothing else comes between.
         until_ns = min(until_ns, bar_ns, listed_ns)
         for each in range(count):
             _pay_funding(symbols, account, bars, each, tick_ns)
@@ -217,12 +254,15 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         stop = min(stop, at + budget)
         if ticks.kind[feed] == QUOTES:
             while at < stop and ticks.time_ns[feed, at] < until_ns:
-                symbols[symbol].bid = ticks.first[feed, at]
-                symbols[symbol].ask = ticks.second[feed, at]
+                bid, ask = ticks.first[feed, at], ticks.second[feed, at]
+                # A quote that is none, or crossed, is as good as no quote.
+                is_sound = 0.0 < bid <= ask < np.inf
+                symbols[symbol].bid = bid if is_sound else 0.0
+                symbols[symbol].ask = ask if is_sound else 0.0
                 time_ns = ticks.time_ns[feed, at]
                 at += 1
                 takes = symbols[symbol].low_trigger == np.inf or time_ns >= symbols[symbol].wake_ns
-                if takes and symbols[symbol].orders > 0:
+                if takes and is_sound and symbols[symbol].orders > 0:
                     at_quote(orders, symbols, account, settings, costs, log, symbol, time_ns)
                     rearm(orders, symbols, settings, symbol)
                     break
@@ -266,8 +306,6 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         ticks.at[feed] = at
         account[0].events += at - begun
         account[0].now_ns = ticks.time_ns[feed, at - 1]
-    _close_all(orders, symbols, account, settings, costs, log)
-    _sample(symbols, account, account[0].now_ns, sample_ns, samples)
     return 0
 
 
@@ -285,79 +323,37 @@ def _send_listed(
 
 
 @kernel
-def _match_bar(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    bars: Decisions,
-    symbol: int,
-    row: int,
-    start_ns: int,
-    spare: Records,
-    log: Records,
-) -> None:
-    """Let a symbol's orders meet a bar: its open, then its path."""
-    opened, high, low, close = bars.values[0, row], bars.values[1, row], bars.values[2, row], bars.values[3, row]
-    symbols[symbol].mark = opened
-    at_price(orders, symbols, account, settings, costs, log, symbol, opened, start_ns, _OPEN, np.inf)
-    if symbols[symbol].orders > 0 or symbols[symbol].quantity != 0.0:
-        walk_bar(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, spare)
-    rearm(orders, symbols, settings, symbol)
-
-
-@kernel
 def _pay_funding(symbols: Records, account: Records, bars: Decisions, symbol: int, until_ns: int) -> None:
     """Pay what fell due until then: longs pay shorts quantity x mark x rate."""
     row = symbols[symbol].funding_row
     while row < symbols[symbol].funding_stop and bars.funding_ns[row] <= until_ns:
         paid = -symbols[symbol].quantity * symbols[symbol].mark * bars.funding_rate[row]
         account[0].cash += paid
+        symbols[symbol].realised += paid
         symbols[symbol].funding += paid
         row += 1
     symbols[symbol].funding_row = row
 
 
 @kernel
-def _sample(symbols: Records, account: Records, now_ns: int, sample_ns: Int64s, samples: Float64s) -> None:
-    """Note the account once more at the end, in place of the last sample where that is of the same time."""
-    row = account[0].samples
-    if row > 0 and sample_ns[row - 1] == now_ns:
-        row -= 1
-    worth, cost = 0.0, 0.0
-    for symbol in range(symbols.size):
-        quantity = symbols[symbol].quantity
-        if quantity != 0.0:
-            worth += quantity * symbols[symbol].mark
-            cost += quantity * symbols[symbol].entry_price
-    sample_ns[row] = now_ns
-    samples[0, row] = account[0].cash + worth
-    samples[1, row] = account[0].cash
-    samples[2, row] = worth
-    samples[3, row] = worth - cost
-    account[0].samples = row + 1
-
-
-@kernel
-def _close_all(
-    orders: Records, symbols: Records, account: Records, settings: Records, costs: Records, log: Records
+def _close(
+    orders: Records, symbols: Records, account: Records, settings: Records, costs: Records, log: Records, symbol: int
 ) -> None:
-    """Close every position at its last price: the data are over."""
-    for symbol in range(symbols.size):
-        symbols[symbol].orders = 0
-        symbols[symbol].entries = 0
-        if symbols[symbol].quantity == 0.0:
-            continue
-        symbols[symbol].room = np.inf
-        order = np.zeros(1, orders.dtype)
-        order[0].symbol = symbol
-        order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
-        order[0].reason = _MANUAL
-        order[0].reduces = 1
-        order[0].closes = 1
-        order[0].has_arrived = 1
-        order[0].sent_ns = account[0].now_ns
-        order[0].expires_ns = NEVER_NS
-        send(orders, symbols, account, log, order)
-        fill(orders, symbols, account, settings, costs, log, symbol, 0, symbols[symbol].mark, _CLOSE, np.inf, bool(0))
+    """Close a position at its last price, and end its orders."""
+    symbols[symbol].orders = 0
+    symbols[symbol].entries = 0
+    if symbols[symbol].quantity == 0.0:
+        return
+    symbols[symbol].room = np.inf
+    order = np.zeros(1, orders.dtype)
+    order[0].symbol = symbol
+    order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
+    order[0].reason = _MANUAL
+    order[0].reduces = 1
+    order[0].closes = 1
+    order[0].has_arrived = 1
+    order[0].sent_ns = account[0].now_ns
+    order[0].expires_ns = NEVER_NS
+    send(orders, symbols, account, log, order)
+    fill(orders, symbols, account, settings, costs, log, symbol, 0, symbols[symbol].mark, _CLOSE, np.inf, bool(0))
+    symbols[symbol].orders = 0

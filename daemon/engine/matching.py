@@ -12,7 +12,7 @@ from daemon.core.backtest import Reason
 from daemon.engine.fills import fill, fits
 from daemon.engine.jit import kernel
 from daemon.engine.orders import NEVER_NS, Force, Kind, Records, Reference, Status
-from daemon.engine.working import end, liquidation_price, send, sweep, trailing_level
+from daemon.engine.working import end, end_rests, liquidation_price, send, sweep, trailing_level
 
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
 _GTC, _IOC, _FOK = (int(force) for force in Force)
@@ -39,7 +39,8 @@ def liquidate(
     reference: float,
     reference_kind: int,
 ) -> None:
-    """Close a whole position at the market, for its margin is gone; its own orders end with it."""
+    """Close a whole position at the market, for its margin is gone; rests of its entries and its exits end with it."""
+    end_rests(orders, symbols, account, log, symbol, 0)
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol
     order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
@@ -112,18 +113,21 @@ def at_price(  # noqa: C901, PLR0912 - a branch an order type
         orders[symbol, place].has_arrived = 1
         taking, kind = price, reference_kind
         if reference_kind != _OPEN and symbols[symbol].ask > 0.0:
-            taking, kind = symbols[symbol].ask if order.side > 0 else symbols[symbol].bid, _QUOTE
+            # The worse of the two: a quote may be older than the trade.
+            quoted = symbols[symbol].ask if order.side > 0 else symbols[symbol].bid
+            if (quoted - price) * order.side >= 0.0:
+                taking, kind = quoted, _QUOTE
         if order.kind == _TRAILING:
             _trail(orders, symbol, place, price)
         if order.kind in (_STOP, _STOP_LIMIT) and (price - order.stop) * order.side >= 0.0:
-            orders[symbol, place].kind = _MARKET if order.kind == _STOP else _LIMIT
+            _trigger(orders, symbols, account, log, symbol, place)
             arrives = True
         elif order.kind == _TRAILING and order.extreme > 0.0:
             level = trailing_level(orders, symbol, place)
             if (price - level) * order.side >= 0.0:
-                orders[symbol, place].kind = _MARKET
+                _trigger(orders, symbols, account, log, symbol, place)
         if order.kind == _MARKET:
-            fill(orders, symbols, account, settings, costs, log, symbol, place, taking, kind, np.inf, bool(0))
+            _take(orders, symbols, account, settings, costs, log, symbol, place, taking, kind)
         elif order.kind == _LIMIT:
             if arrives:
                 _arrive(orders, symbols, account, settings, costs, log, symbol, place, taking, kind)
@@ -157,7 +161,7 @@ def at_quote(
             arrives = order.has_arrived == 0
             orders[symbol, place].has_arrived = 1
             if order.kind == _MARKET:
-                fill(orders, symbols, account, settings, costs, log, symbol, place, taking, _QUOTE, np.inf, bool(0))
+                _take(orders, symbols, account, settings, costs, log, symbol, place, taking, _QUOTE)
             elif order.kind == _LIMIT and arrives:
                 _arrive(orders, symbols, account, settings, costs, log, symbol, place, taking, _QUOTE)
         place += 1
@@ -183,10 +187,41 @@ def _arrive(
         if order.post_only:
             end(orders, symbols, account, log, symbol, place, _WOULD_TAKE)
             return
-        if order.force != _FOK or fits(orders, symbols, account, settings, costs, symbol, place, price):
-            fill(orders, symbols, account, settings, costs, log, symbol, place, price, reference_kind, np.inf, bool(0))
+        # What the volume left over takes again at the next price: it would trade, so it cannot rest.
+        orders[symbol, place].has_arrived = 0
+        _take(orders, symbols, account, settings, costs, log, symbol, place, price, reference_kind)
+    elif order.force != _GTC:
+        end(orders, symbols, account, log, symbol, place, _NOT_FILLED)
+
+
+@kernel
+def _take(
+    orders: Records,
+    symbols: Records,
+    account: Records,
+    settings: Records,
+    costs: Records,
+    log: Records,
+    symbol: int,
+    place: int,
+    price: float,
+    reference_kind: int,
+) -> None:
+    """Let an order take at a price what volume and money allow; FOK takes all or nothing, IOC does not wait."""
+    order = orders[symbol, place]
+    if order.force != _FOK or fits(orders, symbols, account, settings, costs, symbol, place, price):
+        fill(orders, symbols, account, settings, costs, log, symbol, place, price, reference_kind, np.inf, bool(0))
     if order.force != _GTC and not order.is_done:
         end(orders, symbols, account, log, symbol, place, _NOT_FILLED)
+
+
+@kernel
+def _trigger(orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int) -> None:
+    """Turn a stop into the order that it stands for; what is left of the entry that it protects ends."""
+    order = orders[symbol, place]
+    orders[symbol, place].kind = _LIMIT if order.kind == _STOP_LIMIT else _MARKET
+    if order.parent > 0:
+        end_rests(orders, symbols, account, log, symbol, order.parent)
 
 
 @kernel
@@ -218,22 +253,23 @@ def walk_bar(
     """Walk a bar after its open both ways and keep the worse, or the better for an optimistic run.
 
     spare: (>= orders of a symbol,) ORDER, overwritten. Ways are judged by cash and position at the close; where they
-    are equal the low comes first.
+    are equal the low comes first in a bar that rises or ends where it began, the high in one that falls.
     """
+    first = close >= opened
     account[0].tries += 1
     count = symbols[symbol].orders
     for place in range(count):
         spare[place] = orders[symbol, place]
     kept_symbol, kept_account = symbols[symbol : symbol + 1].copy(), account.copy()
-    _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, bool(1))
-    low_first = account[0].cash + symbols[symbol].quantity * close
+    _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, first)
+    usual = account[0].cash + symbols[symbol].quantity * close
     _restore(orders, symbols, account, symbol, count, spare, kept_symbol, kept_account)
-    _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, bool(0))
-    high_first = account[0].cash + symbols[symbol].quantity * close
-    keeps = high_first > low_first if settings[0].is_optimistic else high_first < low_first
+    _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, not first)
+    other = account[0].cash + symbols[symbol].quantity * close
+    keeps = other > usual if settings[0].is_optimistic else other < usual
     if not keeps:
         _restore(orders, symbols, account, symbol, count, spare, kept_symbol, kept_account)
-        _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, bool(1))
+        _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, first)
 
 
 @kernel
@@ -276,7 +312,6 @@ def _walk(
         _leg(orders, symbols, account, settings, costs, log, symbol, opened, high)
         _leg(orders, symbols, account, settings, costs, log, symbol, high, low)
         _leg(orders, symbols, account, settings, costs, log, symbol, low, close)
-    sweep(orders, symbols, symbol)
 
 
 @kernel
@@ -306,21 +341,24 @@ def _leg(
         _follow(orders, symbols, symbol, at, account[0].now_ns)
         if place == symbols[symbol].orders:
             liquidate(orders, symbols, account, settings, costs, log, symbol, at, _LEVEL)
+            if symbols[symbol].quantity != 0.0:
+                break
         elif orders[symbol, place].kind == _LIMIT:
             done = fill(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL, np.inf, bool(1))
             if done == 0.0 and not orders[symbol, place].is_done:
                 # Less than a lot is left of the bar's volume: no further limit order can fill.
                 symbols[symbol].room = 0.0
         elif orders[symbol, place].kind == _STOP_LIMIT:
-            orders[symbol, place].kind = _LIMIT
+            _trigger(orders, symbols, account, log, symbol, place)
             _arrive(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL)
         else:
-            orders[symbol, place].kind = _MARKET
-            fill(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL, np.inf, bool(0))
+            _trigger(orders, symbols, account, log, symbol, place)
+            _take(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL)
     if symbols[symbol].quantity != 0.0:
         symbols[symbol].best = max(symbols[symbol].best, stop)
         symbols[symbol].worst = min(symbols[symbol].worst, stop)
     _follow(orders, symbols, symbol, stop, account[0].now_ns)
+    sweep(orders, symbols, symbol)
 
 
 @kernel

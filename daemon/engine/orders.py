@@ -51,6 +51,7 @@ class Status(IntEnum):
     NOT_FILLED = 4  # IOC or FOK, cancelled
     EXPIRED = 5
     TOO_MANY = 6  # no room for another order of the symbol
+    NOTHING_HELD = 7  # an order that reduces, and there is no position that it could
 
 
 class Reference(IntEnum):
@@ -122,6 +123,7 @@ SYMBOL: Final = np.dtype(
         ("sigma", "f8"),
         ("day_volume", "f8"),
         ("funding", "f8"),  # received so far, negative when paid
+        ("meets", "i8"),  # whether its orders meet the bar that ends now
         ("low_trigger", "f8"),  # nothing happens strictly between the two
         ("high_trigger", "f8"),
         ("wake_ns", "i8"),
@@ -137,15 +139,13 @@ SYMBOL: Final = np.dtype(
     ],
     align=True,
 )
-"""A symbol's position and market. Triggers and wake_ns: see `fills.rearm`."""
+"""A symbol's position and market. Triggers and wake_ns: see `working.rearm`."""
 
 ACCOUNT: Final = np.dtype(
     [
         ("cash", "f8"),
-        ("fees", "f8"),
         ("next_id", "i8"),
         ("positions", "i8"),  # opened so far
-        ("open_positions", "i8"),
         ("log_rows", "i8"),
         ("samples", "i8"),
         ("events", "i8"),
@@ -157,6 +157,7 @@ ACCOUNT: Final = np.dtype(
         ("won", "f8"),  # sums of returns on the stake
         ("lost", "f8"),
         ("tries", "i8"),  # bars that were walked both ways
+        ("lost_rows", "i8"),  # of the log, for want of room: none, or the run is void
     ],
     align=True,
 )
@@ -199,6 +200,7 @@ SETTINGS: Final = np.dtype(
         ("follow_from_unit", "i8"),
         ("timeout_bars", "i8"),
         ("is_averaging", "i1"),
+        ("initial", "f8"),
     ],
     align=True,
 )
@@ -218,6 +220,7 @@ LOG: Final = np.dtype(
         ("is_maker", "i8"),
         ("reference_kind", "i8"),
         ("quantity", "f8"),
+        ("wanted", "f8"),  # more than the quantity where the money did not suffice
         ("remaining", "f8"),
         ("reference", "f8"),
         ("price", "f8"),
@@ -262,6 +265,12 @@ _KINDS: Final = {
     "trailing_stop": Kind.TRAILING,
 }
 _FORCES: Final = {"GTC": Force.GTC, "GTD": Force.GTC, "IOC": Force.IOC, "FOK": Force.FOK}
+_REASONS: Final = {
+    "take_profit": backtest.Reason.TAKE_PROFIT,
+    "stop": backtest.Reason.STOP_LOSS,
+    "stop_limit": backtest.Reason.STOP_LOSS,
+    "trailing_stop": backtest.Reason.TRAILING_STOP,
+}
 _NO_LIMIT: Final = 1 << 40
 
 
@@ -295,6 +304,7 @@ def settings_of(spec: BacktestSpec, year_days: int, *, optimistic: bool) -> Reco
         "entry_good_ns": entry.good_for_bars * width_ns if entry.good_for_bars else 0,
         "timeout_bars": spec.exits.timeout_bars or _NO_LIMIT,
         "is_averaging": isinstance(spec.program, backtest.Averaging),
+        "initial": account.initial_capital,
     }
     trailing = spec.exits.trailing_stop
     distances = {
@@ -348,6 +358,7 @@ def listed_orders(spec: BacktestSpec) -> Records:
     listed = sorted(spec.program.orders, key=lambda each: each.time_ns)
     records = np.zeros(len(listed), dtype=ORDER)
     for record, order in zip(records, listed, strict=True):
+        _refuse_atr(order)
         closes = order.quantity is None and order.notional is None
         reduces = closes or order.reduce_only or order.type == "take_profit"
         values: dict[str, Any] = {
@@ -355,7 +366,7 @@ def listed_orders(spec: BacktestSpec) -> Records:
             "kind": _KINDS[order.type],
             "side": 1 if order.side == "buy" else -1,
             "force": _FORCES[order.time_in_force],
-            "reason": backtest.Reason.MANUAL if reduces else backtest.Reason.ENTRY,
+            "reason": _REASONS.get(order.type, backtest.Reason.MANUAL) if reduces else backtest.Reason.ENTRY,
             "quantity": order.quantity or 0.0,
             "notional": order.notional or 0.0,
             "price": order.price or 0.0,
@@ -379,6 +390,14 @@ def listed_orders(spec: BacktestSpec) -> Records:
     return records
 
 
+def _refuse_atr(order: backtest.ListedOrder) -> None:
+    trailing = [each for each in (order.trail, order.exits.trailing_stop) if each is not None]
+    distances = [order.exits.take_profit, order.exits.stop_loss]
+    distances += [distance for each in trailing for distance in (each.distance, each.activation)]
+    if any(distance is not None and distance.unit == "atr" for distance in distances):
+        raise ValueError("a distance of a listed order is in ATR, which no bar of its own defines")
+
+
 def exit_distances(exits: Exits, atr: float = np.nan) -> dict[str, float]:
     """Return an order's exits as fields of ORDER. atr: what distances in ATR are times of; they are off without one."""
     trailing = exits.trailing_stop
@@ -400,12 +419,6 @@ def _distance_of(name: str, distance: Distance, atr: float) -> dict[str, float]:
     if distance.unit == "atr":
         value = value * atr if atr > 0 else 0.0
     return {name: value, f"{name}_is_fraction": distance.unit == "fraction"}
-
-
-def fee_rates(record: Records) -> tuple[float, float]:
-    """Return the maker's and the taker's rate, scaled."""
-    scale = float(record["scale"][0])
-    return float(record["maker_rate"][0]) * scale, float(record["taker_rate"][0]) * scale
 
 
 __all__ = ["ACCOUNT", "LOG", "ORDER", "SETTINGS", "SYMBOL", "Force", "Kind", "Records", "Reference", "Status", "costs"]

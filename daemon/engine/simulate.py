@@ -44,7 +44,7 @@ class Feed(NamedTuple):
 
 
 class SymbolBars(NamedTuple):
-    """What the loop needs of one symbol: as `Decisions`, of this symbol alone; `price_step` and so on as of Market."""
+    """What the loop needs of one symbol: as `Decisions`, of this symbol alone."""
 
     close_ns: Int64s
     values: Float64s
@@ -102,7 +102,6 @@ class Simulation:
         orders: ORDER records in order of sent_ns, instead of those of the specification's own list.
         """
         count = len(bars)
-        self._spec = spec
         self._feeds = list(feeds)
         self._decisions = Decisions(*(_joined([getattr(each, name) for each in bars]) for name in SymbolBars._fields))
         self._width_ns = spec.timeframe.ns
@@ -141,6 +140,8 @@ class Simulation:
             else:
                 self._drain()
             checkpoint(Progress(int(self._account["now_ns"][0]), int(self._account["events"][0])))
+        if self._account["lost_rows"][0]:
+            raise OverflowError(f"one event made more than {self._log.size:,} fills: too many orders at one price")
         self._drain()
         samples = Samples._make(np.concatenate(columns) for columns in zip(*self._kept_samples, strict=True))
         events, tries = int(self._account["events"][0]), int(self._account["tries"][0])

@@ -16,12 +16,15 @@ from daemon.engine.orders import NEVER_NS, Kind, Records, Status
 
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
 _FILLED, _TOO_MANY = int(Status.FILLED), int(Status.TOO_MANY)
-_TARGET_REASON, _LOSS_REASON, _TRAILING_REASON = (
+_ENTRY_REASON, _TARGET_REASON, _LOSS_REASON, _TRAILING_REASON = (
+    int(Reason.ENTRY),
     int(Reason.TAKE_PROFIT),
     int(Reason.STOP_LOSS),
     int(Reason.TRAILING_STOP),
 )
 _LOSS, _TARGET, _FOLLOW = 0, 1, 2
+
+_RESERVED: Final = 8
 
 # A quotient that should be whole is off by rounding.
 _WHOLE: Final = 1e-9
@@ -36,7 +39,16 @@ def on_step(price: float, step: float, upwards: int) -> float:
         return price
     steps = price / step
     whole = np.ceil(steps - _WHOLE) if upwards > 0 else np.floor(steps + _WHOLE)
-    return whole * step  # type: ignore[no-any-return]
+    return times(whole, step)
+
+
+@kernel
+def times(whole: float, step: float) -> float:
+    """Multiply a whole number by a step: by the inverse of 0.1 or 0.01, for 3 steps of 0.1 are 0.3 and nothing near."""
+    inverse = np.rint(1.0 / step)
+    if inverse > 1.0 and abs(inverse * step - 1.0) < _WHOLE:
+        return whole / inverse  # type: ignore[no-any-return]
+    return whole * step
 
 
 @kernel
@@ -44,7 +56,7 @@ def lots(quantity: float, lot: float) -> float:
     """Cut a quantity to whole lots; a lot of 0 cuts nothing."""
     if lot <= 0.0 or not np.isfinite(quantity):
         return quantity
-    return np.floor(quantity / lot + _WHOLE) * lot  # type: ignore[no-any-return]
+    return times(np.floor(quantity / lot + _WHOLE), lot)
 
 
 @kernel
@@ -54,8 +66,10 @@ def send(orders: Records, symbols: Records, account: Records, log: Records, orde
     place = symbols[symbol].orders
     account[0].next_id += 1
     order[0].id = account[0].next_id
-    if place >= orders.shape[1]:
-        note(symbols, account, log, order, _TOO_MANY)
+    # The last places are for orders that close a position: that must always be possible.
+    if place >= orders.shape[1] - (0 if order[0].closes else _RESERVED):
+        if order[0].parent == 0:
+            note(symbols, account, log, order, _TOO_MANY)
         return False
     tick = symbols[symbol].tick
     if tick > 0.0:
@@ -76,6 +90,9 @@ def note(symbols: Records, account: Records, log: Records, order: Records, statu
     """Log that an order, a record of shape (1,), ended without a fill."""
     symbol = order[0].symbol
     row = account[0].log_rows
+    if row >= log.size:
+        account[0].lost_rows += 1
+        return
     account[0].log_rows = row + 1
     log[row] = np.zeros(1, log.dtype)[0]
     entry = log[row]
@@ -162,7 +179,9 @@ def rearm(  # noqa: C901, PLR0912 - a branch an order type
             wake = min(wake, order.live_ns)
             continue
         if order.kind == _MARKET:
-            low = np.inf
+            # On ticks there is room again when the next bar has ended, not before.
+            if not settings[0].on_ticks or symbols[symbol].room > 0.0:
+                low = np.inf
         elif order.kind == _LIMIT:
             if order.side > 0:
                 low = max(low, order.price)
@@ -239,7 +258,7 @@ def protect(
     has_exits = False
     for other in range(symbols[symbol].orders):
         theirs = orders[symbol, other]
-        if theirs.parent == parent and theirs.reduces and not theirs.is_done:
+        if theirs.parent == parent and theirs.reduces and theirs.respawn == 0.0 and not theirs.is_done:
             orders[symbol, other].quantity += quantity
             has_exits = True
     if has_exits:
@@ -309,7 +328,7 @@ def send_opposite(orders: Records, symbols: Records, account: Records, log: Reco
     """Answer a filled order of a grid by its opposite, a step away."""
     order = np.zeros(1, orders.dtype)
     order[0] = orders[symbol, place]
-    # What a grid buys it sells a step higher; a long grid's sales only reduce.
+    # What a grid buys it sells a step higher, and no more than that: answers reduce.
     order[0].side = -orders[symbol, place].side
     order[0].price = orders[symbol, place].price + orders[symbol, place].side * orders[symbol, place].respawn
     order[0].quantity = orders[symbol, place].filled
@@ -317,8 +336,22 @@ def send_opposite(orders: Records, symbols: Records, account: Records, log: Reco
     order[0].live_ns = account[0].now_ns
     order[0].has_arrived = 1
     order[0].is_done = 0
-    order[0].reduces = 0
+    order[0].reduces = 1 - orders[symbol, place].reduces
+    order[0].reason = _TARGET_REASON if order[0].reduces else _ENTRY_REASON
     order[0].filled = 0.0
     # Exits of the filled order share their quantity with its opposite.
     order[0].parent = orders[symbol, place].id
     send(orders, symbols, account, log, order)
+
+
+@kernel
+def end_rests(orders: Records, symbols: Records, account: Records, log: Records, symbol: int, parent: int) -> None:
+    """End what is left of entries that have begun to fill: of one where `parent` is its id, of all where it is 0.
+
+    Who leaves a position does not go on entering it.
+    """
+    for place in range(symbols[symbol].orders):
+        order = orders[symbol, place]
+        is_rest = order.reduces == 0 and order.filled > 0.0 and not order.is_done
+        if is_rest and parent in (0, order.id):
+            end(orders, symbols, account, log, symbol, place, _FILLED)

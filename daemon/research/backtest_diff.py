@@ -66,7 +66,7 @@ def compare(env: Environment, first_id: str, second_id: str) -> Comparison:
 def _inputs(first: BacktestResult, second: BacktestResult) -> Iterator[Difference]:
     engines = ({"engineVersion": each.engine_version, "fingerprint": each.fingerprint} for each in (first, second))
     yield from _unlike("engine", *engines)
-    yield from _unlike("configuration", *(dict(_leaves("", each.config)) for each in (first, second)))
+    yield from _unlike("configuration", *(dict(_leaves("", each.resolved)) for each in (first, second)))
     series = []
     for result in (first, second):
         used = {f"{each.symbol} {each.source}": msgspec.to_builtins(each) for each in result.data}

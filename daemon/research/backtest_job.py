@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from daemon.core.market import NS_PER_DAY
 from daemon.engine.orders import LOG, Reference
 from daemon.engine.simulate import Progress, Simulation
 from daemon.engine.trades import trades_of
 from daemon.research.backtest_finding import Finding, Runs
 from daemon.research.backtest_gaps import crossed, crossings
-from daemon.research.backtest_market import Loaded, feeds_of, grid_orders, load
+from daemon.research.backtest_market import Loaded, feeds_of, grid_orders, load, year_days
 from daemon.research.backtest_outcome import buy_and_hold, conclude
 from daemon.research.backtest_records import BacktestOutcome, BacktestProgress
 from daemon.store.backtests import ColumnSpool
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 # Share of the time that reading and deciding take; the runs share the rest.
 _LOADING: Final = 0.3
-_SATURDAY, _SUNDAY = 2, 3  # 1970-01-01 was a Thursday
 
 
 def run_backtest(
@@ -53,13 +51,13 @@ def run_backtest(
         progress(BacktestProgress(_LOADING * (number + 1) / len(spec.markets)))
     runs = simulate(bars, spec, loaded, progress, checkpoint)
     trades, belongs = trades_of(runs.main.log, len(loaded), int(Reference.CLOSE))
-    year_days = _year_days(spec, loaded)
-    gaps = [crossings(number, each, runs.main.log, spec.timeframe.ns, year_days) for number, each in enumerate(loaded)]
+    days = _year_days(spec, loaded)
+    gaps = [crossings(number, each, runs.main.log, spec.timeframe.ns, days) for number, each in enumerate(loaded)]
     held = buy_and_hold(spec, loaded, runs.main.samples.time_ns)
-    finding = Finding(job.backtest_id, spec, loaded, runs, trades, year_days, gaps, crossed(trades, gaps), held)
+    finding = Finding(job.backtest_id, spec, loaded, runs, trades, days, gaps, crossed(trades, gaps), held)
     with ColumnSpool(Path(job.spool)) as spool:
         _spool(spool, finding, belongs)
-        result = conclude(finding, started_ms, time.time_ns() // 1_000_000)
+        result = conclude(finding, job.config, started_ms, time.time_ns() // 1_000_000)
         return BacktestOutcome(result, spool.parts)
 
 
@@ -98,15 +96,7 @@ def simulate(
 
 def _year_days(spec: BacktestSpec, loaded: list[Loaded]) -> int:
     """Return the days of a year: as configured, else 365 where any symbol trades at weekends, 252 where none does."""
-    if spec.calendar_days is not None:
-        return spec.calendar_days
-    for each in loaded:
-        weekday = (each.bars.start_ns // NS_PER_DAY) % 7
-        if np.any((weekday == _SATURDAY) | (weekday == _SUNDAY)):
-            return 365
-    days = loaded[0].bars.start_ns // NS_PER_DAY
-    # Too short to hold a weekend: nothing but the name could tell, and most of what is traded here never closes.
-    return 252 if int(days[-1] - days[0]) >= 7 else 365  # noqa: PLR2004 - a week
+    return spec.calendar_days or max(year_days(each.bars.start_ns) for each in loaded)
 
 
 def _spool(spool: ColumnSpool, finding: Finding, belongs: np.typing.NDArray[np.int64]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from daemon.core import backtest
 from daemon.core.errors import Code, NotFound
-from daemon.core.market import NS_PER_HOUR, Bars, Float64s, Int64s, Timeframe, TsNs
+from daemon.core.market import NS_PER_DAY, NS_PER_HOUR, Bars, Float64s, Int64s, Timeframe, TsNs
 from daemon.core.strategy import Strategy
 from daemon.core.ticks import Stream
 from daemon.engine import conditions
@@ -20,7 +20,7 @@ from daemon.engine.program import NEVER, compile_strategies
 from daemon.engine.simulate import QUOTES, TRADES, Chunk, Feed, SymbolBars
 from daemon.engine.trailing import LEAST_BARS, daily_figures
 from daemon.research.plans import TRADE_STREAMS
-from daemon.research.selection import select
+from daemon.research.selection import Digest, digest_of, select
 from daemon.store.funding import FundingStore
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from daemon.store.bars import BarStore
 
 Bytes = np.typing.NDArray[np.uint8]
+
+_SATURDAY, _SUNDAY = 2, 3  # 1970-01-01 was a Thursday
+_WEEK: Final = 7
 
 _BITS: Final = (ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT)
 _QUOTE_COLUMNS: Final = ("time_ns", "bid", "ask")
@@ -51,12 +54,23 @@ class _Wanted(NamedTuple):
     stop_ns: TsNs | None
 
 
+class Used(NamedTuple):
+    """Rows beside bars that a run read: what they are, how many, the times of the first and the last, their digest."""
+
+    source: str
+    rows: int
+    first_ns: TsNs
+    last_ns: TsNs
+    digest: str
+
+
 class Loaded(NamedTuple):
     """A symbol, ready to be simulated.
 
-    bars: those that are traded, without the warm-up. volume: their volumes in base units. digest: of every row that was
-    read, warm-up included. warmup: how many bars before the first were read. holes: known ones in the range.
-    dropped_signals: whether the strategy asks for an ATR that the first bars do not have.
+    bars: those that are traded, without the warm-up. volume: their volumes in base units. digest: of every bar that was
+    read, as it is stored, warm-up included. warmup: how many bars before the first were read. holes: known ones in the
+    range. used: what else was read, complete once the run is over. partial: derived bars that what is stored covers in
+    part.
     """
 
     market: Market
@@ -66,6 +80,8 @@ class Loaded(NamedTuple):
     digest: str
     warmup: int
     holes: tuple[Hole, ...]
+    used: list[Used]
+    partial: int
 
 
 def load(store: BarStore, spec: BacktestSpec, market: Market, checkpoint: Callable[[], None]) -> Loaded:
@@ -97,7 +113,7 @@ def load(store: BarStore, spec: BacktestSpec, market: Market, checkpoint: Callab
     volume = whole.volume
     if market.volume_unit == "quote":
         volume = volume / ((whole.high + whole.low + whole.close) / 3)
-    sigma, day_volume = daily_figures(whole, volume)
+    sigma, day_volume = daily_figures(whole, volume, spec.timeframe.ns, spec.calendar_days or year_days(whole.start_ns))
     bars = whole.rows(first, whole.size)
     volume = np.ascontiguousarray(volume[first:])
     funding_ns, funding_rate = _funding(store, spec, market, int(bars.start_ns[0]), int(bars.start_ns[-1]))
@@ -112,7 +128,12 @@ def load(store: BarStore, spec: BacktestSpec, market: Market, checkpoint: Callab
         funding_rate=funding_rate,
     )
     holes = _holes(store, spec, market, bars)
-    return Loaded(market, bars, volume, simulated, selection.digest, first, holes)
+    used = []
+    if funding_ns.size:
+        used.append(
+            Used("funding", funding_ns.size, int(funding_ns[0]), int(funding_ns[-1]), digest_of(simulated[-2:]))
+        )
+    return Loaded(market, bars, volume, simulated, selection.digest, first, holes, used, len(selection.partial_buckets))
 
 
 def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[Feed]:
@@ -124,7 +145,8 @@ def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[
         trades = next(stream for stream in TRADE_STREAMS if stream in streams)
         span = int(each.bars.start_ns[0]), int(each.bars.start_ns[-1]) + spec.timeframe.ns
         if Stream.QUOTES in streams:
-            feeds.append(Feed(symbol, QUOTES, _chunks(store, instrument, Stream.QUOTES, _QUOTE_COLUMNS, span)))
+            quotes = _chunks(store, instrument, Stream.QUOTES, _QUOTE_COLUMNS, span)
+            feeds.append(Feed(symbol, QUOTES, _noted(quotes, each.used)))
         feeds.append(Feed(symbol, TRADES, _chunks(store, instrument, trades, _TRADE_COLUMNS, span)))
     return feeds
 
@@ -156,6 +178,18 @@ def grid_orders(spec: BacktestSpec, loaded: list[Loaded]) -> Records | None:
                 made.append(order)
     orders = np.concatenate(made)
     return orders[np.argsort(orders["sent_ns"], kind="stable")]
+
+
+def year_days(start_ns: Int64s) -> int:
+    """Judge by a series' bars how many days its years have: 365 where it trades at weekends, 252 where it does not.
+
+    start_ns: (n,) int64, n >= 1. A series that is too short to hold a weekend counts as 365.
+    """
+    days = start_ns // NS_PER_DAY
+    weekday = days % _WEEK
+    if np.any((weekday == _SATURDAY) | (weekday == _SUNDAY)):
+        return 365
+    return 252 if int(days[-1] - days[0]) >= _WEEK else 365
 
 
 # What a strategy says.
@@ -257,6 +291,19 @@ def _chunks(
 ) -> Iterator[Chunk]:
     for time_ns, first, second in store.ticks.scan(instrument, stream, columns, *span):
         yield Chunk(time_ns, first, second)
+
+
+def _noted(chunks: Iterator[Chunk], used: list[Used]) -> Iterator[Chunk]:
+    """Pass quotes on and, after the last, say what they were; trades are those that the bars come from."""
+    digest = Digest()
+    rows, first_ns, last_ns = 0, 0, 0
+    for chunk in chunks:
+        digest.update(chunk)
+        first_ns = first_ns if rows else int(chunk.time_ns[0])
+        last_ns = int(chunk.time_ns[-1])
+        rows += chunk.time_ns.size
+        yield chunk
+    used.append(Used(Stream.QUOTES, rows, first_ns, last_ns, digest.hexdigest()))
 
 
 def _funding(

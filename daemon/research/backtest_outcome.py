@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from daemon.research.backtest_finding import Finding
     from daemon.research.backtest_market import Loaded
 
-ENGINE_REVISION: Final = 1
+ENGINE_REVISION: Final = 2
 """Goes up with every change that may change a result; part of the fingerprint."""
 
 MAX_TRADES: Final = 10_000
@@ -57,6 +57,7 @@ _REFUSALS: Final = {
     Status.NOT_FILLED: "immediate or cancel, and could not be filled",
     Status.EXPIRED: "its time was over",
     Status.TOO_MANY: "too many orders wait",
+    Status.NOTHING_HELD: "it reduces, and there was no position to reduce",
 }
 
 
@@ -69,8 +70,8 @@ class _Curve(NamedTuple):
     drawdowns: curves.Drawdowns
 
 
-def conclude(finding: Finding, started_ms: int, completed_ms: int) -> BacktestResult:
-    """Put a finished backtest into the result object."""
+def conclude(finding: Finding, config: dict[str, Any], started_ms: int, completed_ms: int) -> BacktestResult:
+    """Put a finished backtest into the result object. config: what the user sent."""
     spec, loaded, main = finding.spec, finding.loaded, finding.runs.main
     initial, periods = spec.account.initial_capital, finding.year_days
     start_ns = min(int(each.bars.start_ns[0]) for each in loaded)
@@ -83,7 +84,8 @@ def conclude(finding: Finding, started_ms: int, completed_ms: int) -> BacktestRe
         status="completed",
         fingerprint="",
         engine_version=f"{daemon.__version__}+{ENGINE_REVISION}",
-        config=_config(spec),
+        config=config,
+        resolved=_resolved(spec),
         readings=list(spec.readings),
         assumptions=assumptions(finding),
         notes=notes_on(finding),
@@ -122,7 +124,7 @@ def conclude(finding: Finding, started_ms: int, completed_ms: int) -> BacktestRe
             for month, percent in curves.monthly_returns(curve.time_ns, curve.equity, initial, start_ns)
         ],
         gaps=_gap_report(finding, figures.total_return),
-        data=[_series_used(spec, each) for each in loaded],
+        data=[used for each in loaded for used in _series_used(spec, each)],
         definitions=metrics.DEFINITIONS,
     )
     return msgspec.structs.replace(result, fingerprint=_fingerprint(finding, result))
@@ -362,29 +364,45 @@ def _event(time_ns: int, kind: str, symbol: str, message: str) -> Event:
     return Event(timestamp=time_ns // _MS, type=kind, symbol=symbol, message=message)
 
 
-def _series_used(spec: BacktestSpec, each: Loaded) -> SeriesUsed:
-    return SeriesUsed(
-        symbol=each.market.instrument.key,
-        source=str(each.market.source),
+def _series_used(spec: BacktestSpec, each: Loaded) -> list[SeriesUsed]:
+    """List what was read of a symbol: its bars, and beside them quotes and funding."""
+    key, source = each.market.instrument.key, str(each.market.source)
+    made = "" if source == spec.timeframe else f", as {spec.timeframe} bars"
+    bars = SeriesUsed(
+        symbol=key,
+        source=source + made,
         rows=each.bars.size,
+        warmup_rows=each.warmup,
         first=int(each.bars.start_ns[0]) // _MS,
         last=(int(each.bars.start_ns[-1]) + spec.timeframe.ns) // _MS,
         digest=each.digest,
         volume_unit=each.market.volume_unit,
     )
+    others = [
+        SeriesUsed(
+            symbol=key,
+            source=used.source,
+            rows=used.rows,
+            first=used.first_ns // _MS,
+            last=used.last_ns // _MS,
+            digest=used.digest,
+        )
+        for used in each.used
+    ]
+    return [bars, *others]
 
 
-def _config(spec: BacktestSpec) -> dict[str, Any]:
-    config: dict[str, Any] = msgspec.to_builtins(spec)
-    del config["readings"]
-    return config
+def _resolved(spec: BacktestSpec) -> dict[str, Any]:
+    resolved: dict[str, Any] = msgspec.to_builtins(spec)
+    del resolved["readings"]
+    return resolved
 
 
 def _fingerprint(finding: Finding, result: BacktestResult) -> str:
     """Digest of what went in (rows, configuration, engine) and what came out (trades, equity, figures)."""
-    config = dict(result.config)
-    del config["name"]
-    inputs = {"config": config, "data": [each.digest for each in result.data], "engine": result.engine_version}
+    asked = dict(result.resolved)
+    del asked["name"]
+    inputs = {"config": asked, "data": [each.digest for each in result.data], "engine": result.engine_version}
     figures = (result.metrics, result.trade_stats, result.risk_metrics)
     hasher = hashlib.blake2b(digest_size=16)
     hasher.update(msgspec.json.encode(inputs, order="sorted"))

@@ -35,11 +35,12 @@ _DOCUMENTS: Final = "documents"
 
 
 class BacktestJob(msgspec.Struct, frozen=True):
-    """A backtest as a worker gets it. spool: file that takes its columns."""
+    """A backtest as a worker gets it. spool: file that takes its columns. config: what the user sent."""
 
     backtest_id: str
     spec: BacktestSpec
     spool: str
+    config: dict[str, Any] = {}
 
 
 class BacktestOutcome(msgspec.Struct, frozen=True):

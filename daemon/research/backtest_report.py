@@ -117,7 +117,7 @@ def _identity(result: BacktestResult, equity: Mapping[str, NDArray[Any]]) -> Ite
 
 def _timeframe(result: BacktestResult) -> str:
     """Take it from the configuration, else from the data."""
-    said = result.config.get("timeframe")
+    said = result.resolved.get("timeframe")
     return said if isinstance(said, str) else ", ".join(dict.fromkeys(each.source for each in result.data))
 
 
@@ -339,7 +339,7 @@ def _gaps(result: BacktestResult) -> str:
 
 def _series(result: BacktestResult) -> str:
     rows = [
-        line((s.symbol, s.source, f"{s.rows:,}", _moment(s.first), _moment(s.last), s.volume_unit, s.digest))
+        line((s.symbol, s.source, f"{s.rows:,}", _moment(s.first), _moment(s.last), s.volume_unit or DASH, s.digest))
         for s in result.data
     ]
     return table("data", _DATA_HEADINGS, rows)

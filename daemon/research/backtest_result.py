@@ -211,7 +211,10 @@ class GapReport(_Part, frozen=True, kw_only=True):
 
 
 class SeriesUsed(_Part, frozen=True, kw_only=True):
-    """Data the run read. digest: of the very rows. volume_unit: what volumes counted."""
+    """Data the run read. rows: those that were traded, after warmup_rows. digest: of all of them, as they are stored.
+
+    volume_unit: what volumes of bars counted.
+    """
 
     symbol: str
     source: str
@@ -219,11 +222,15 @@ class SeriesUsed(_Part, frozen=True, kw_only=True):
     first: int
     last: int
     digest: str
-    volume_unit: str
+    warmup_rows: int = 0
+    volume_unit: str | None = None
 
 
 class BacktestResult(_Part, frozen=True, kw_only=True):
-    """The whole result; curves are decimated for a screen, the store has them whole."""
+    """The whole result; curves are decimated for a screen, the store has them whole.
+
+    config: as it was sent. resolved: what was understood, with every default.
+    """
 
     id: str
     name: str
@@ -231,6 +238,7 @@ class BacktestResult(_Part, frozen=True, kw_only=True):
     fingerprint: str
     engine_version: str
     config: dict[str, Any]
+    resolved: dict[str, Any]
     readings: list[str]
     assumptions: list[str]
     notes: list[str]

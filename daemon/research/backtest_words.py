@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec
     from daemon.research.backtest_finding import Finding
 
+# Less than this share is the rounding of a quantity, not a cut.
+_CUT = 1e-6
+
 
 def assumptions(finding: Finding) -> list[str]:
     """Say how fills, costs, money and time were taken."""
@@ -53,10 +56,39 @@ def notes_on(finding: Finding) -> list[str]:
             notes.append(
                 f"{key}: no funding rates are stored for the range, so none were paid: `atlasd import funding`"
             )
+        if each.partial:
+            notes.append(
+                f"{key}: {each.partial} {spec.timeframe} bars at the ends of what is stored are covered in part: the "
+                f"{each.market.source} they are made of begin or end inside of them"
+            )
         if each.holes:
             notes.append(f"{key}: {len(each.holes)} known holes in the range: `atlasd data gaps {key}`")
+    notes += _money_notes(finding)
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
+    return notes
+
+
+def _money_notes(finding: Finding) -> list[str]:
+    """Say where money ran short, ran out, or was no longer staked."""
+    spec, log, notes = finding.spec, finding.runs.main.log, []
+    cut = int((log["wanted"] > log["quantity"] * (1 + _CUT)).sum())
+    if cut:
+        notes.append(f"{cut} fills were cut to the money that was there: sizing asks for more than leverage allows")
+    if np.any(finding.runs.main.samples.equity <= 0):
+        at = finding.runs.main.samples.time_ns[np.argmax(finding.runs.main.samples.equity <= 0)]
+        notes.append(f"bankrupt at {_day(int(at))}: losses beyond the margin are counted, no insurance is assumed")
+    if isinstance(spec.sizing, backtest.Kelly) and finding.trades.size >= spec.sizing.least_trades:
+        pnl = finding.trades.pnl
+        wins, losses = pnl[pnl > 0], -pnl[pnl < 0]
+        won = wins.size / max(wins.size + losses.size, 1)
+        if losses.size and (not wins.size or won - (1 - won) * losses.mean() / wins.mean() <= 0):
+            notes.append("kelly: past trades lose, so nothing is staked any more")
+    if isinstance(spec.program, backtest.OrderList):
+        end_ns = max(int(each.simulated.close_ns[-1]) for each in finding.loaded)
+        late = sum(order.time_ns >= end_ns for order in spec.program.orders)
+        if late:
+            notes.append(f"{late} orders of the list are later than the data: they were never sent")
     return notes
 
 
@@ -104,7 +136,11 @@ def _money(spec: BacktestSpec) -> list[str]:
     said = [f"{account.initial_capital:g} to begin with, {share}, one position each"]
     if account.leverage > 1:
         said.append(
-            f"leverage {account.leverage:g}, isolated margin, maintenance {100 * account.maintenance_margin:g} %, "
+            f"leverage {account.leverage:g}: positions may reach that many times the equity, how large they are is the "
+            "sizing's to say (fixed_fractional takes 1 x the share unless `fraction` says more)"
+        )
+        said.append(
+            f"isolated margin, maintenance {100 * account.maintenance_margin:g} %, "
             f"liquidation fee {100 * account.liquidation_rate:g} %"
         )
     return said

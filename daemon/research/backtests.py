@@ -248,8 +248,8 @@ class Backtests:
         def job() -> BacktestJob:
             # Read when its turn has come: ten thousand that wait do not fill the memory with what they are to do.
             with self._env.read() as transaction:
-                spec = records.stored_request(transaction, status.id).spec
-            return BacktestJob(status.id, spec, str(spool))
+                request = records.stored_request(transaction, status.id)
+            return BacktestJob(status.id, request.spec, str(spool), request.config)
 
         future = self._executor.submit(
             job,

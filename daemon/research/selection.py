@@ -71,14 +71,14 @@ def select(store: BarStore, wanted: Wanted) -> Selection:
         return _from_trades(store, wanted, wanted.source)
     bars = store.read(wanted.instrument, wanted.source, wanted.start_ns, wanted.stop_ns)
     if wanted.source == wanted.timeframe or bars.size == 0:
-        return Selection(bars, (), _digest([bars]))
+        return Selection(bars, (), digest_of(bars))
     from daemon.engine.bars import lengthen
 
     derived = lengthen(bars, wanted.timeframe.ns)
     series = store.timeframes(wanted.instrument)[wanted.source]
     ends = int(bars.start_ns[0]), int(bars.start_ns[-1]) + wanted.source.ns
     whole = series.first_ns, series.last_ns + wanted.source.ns
-    return Selection(derived, _partial(derived, wanted.timeframe, ends, whole), _digest([bars]))
+    return Selection(derived, _partial(derived, wanted.timeframe, ends, whole), digest_of(bars))
 
 
 def fingerprint(store: BarStore, wanted: Wanted) -> str:
@@ -87,17 +87,17 @@ def fingerprint(store: BarStore, wanted: Wanted) -> str:
     Of the source, not of what is derived from it: deriving takes the kernels, which a server's process never loads.
     """
     if isinstance(wanted.source, Stream):
-        return _digest(
+        return digest_of_blocks(
             store.ticks.scan(wanted.instrument, wanted.source, _TRADE_COLUMNS, wanted.start_ns, wanted.stop_ns)
         )
-    return _digest([store.read(wanted.instrument, wanted.source, wanted.start_ns, wanted.stop_ns)])
+    return digest_of(store.read(wanted.instrument, wanted.source, wanted.start_ns, wanted.stop_ns))
 
 
 def _from_trades(store: BarStore, wanted: Wanted, stream: Stream) -> Selection:
     from daemon.engine.tick_bars import bars_of
 
     series = store.ticks.streams(wanted.instrument).get(stream)
-    digest, ends = _Digest(), list[TsNs]()
+    digest, ends = Digest(), list[TsNs]()
 
     def noted() -> Iterator[Ticks]:
         blocks = store.ticks.blocks(
@@ -111,7 +111,7 @@ def _from_trades(store: BarStore, wanted: Wanted, stream: Stream) -> Selection:
 
     bars = bars_of(noted(), wanted.timeframe)
     if bars.size == 0 or series is None:
-        return Selection(bars, (), _digest([]))
+        return Selection(bars, (), digest_of_blocks([]))
     partial = _partial(bars, wanted.timeframe, (ends[0], ends[1]), (series.first_ns, series.last_ns))
     holes = store.ticks.holes(wanted.instrument, stream, ends[0], ends[1])
     return Selection(bars, partial, digest.hexdigest(), tuple(holes))
@@ -137,7 +137,7 @@ def _partial(bars: Bars, timeframe: Timeframe, ends: tuple[TsNs, TsNs], whole: t
     return tuple(dict.fromkeys(found))
 
 
-class _Digest:
+class Digest:
     """Digest of columns, each by itself, so that it does not matter how rows are cut into blocks.
 
     XXH3 of 128 bits: billions of rows go through it, and nobody forges their own data.
@@ -147,16 +147,24 @@ class _Digest:
         self._hashers: list[Any] = []
 
     def update(self, columns: Sequence[Column]) -> None:
+        """Take the next rows."""
         self._hashers = self._hashers or [xxhash.xxh3_128() for _ in columns]
         for hasher, column in zip(self._hashers, columns, strict=True):
             hasher.update(np.ascontiguousarray(column).data)
 
     def hexdigest(self) -> str:
+        """Return the digest of all rows so far."""
         return xxhash.xxh3_128_hexdigest(b"".join(hasher.digest() for hasher in self._hashers))
 
 
-def _digest(blocks: Iterable[Sequence[Column]]) -> str:
-    digest = _Digest()
+def digest_of(columns: Sequence[Column]) -> str:
+    """Digest of whole columns."""
+    return digest_of_blocks([columns])
+
+
+def digest_of_blocks(blocks: Iterable[Sequence[Column]]) -> str:
+    """Digest of columns that come block by block, the same however they are cut."""
+    digest = Digest()
     for columns in blocks:
         digest.update(columns)
     return digest.hexdigest()

@@ -78,7 +78,7 @@ def warm_backtest() -> None:
     steps = np.arange(_BARS)
     price = 100 + np.sin(steps / 7.0)
     bars = Bars(steps * NS_PER_SECOND, price, price + 1, price - 1, price, np.full(_BARS, 10.0))
-    sigma, day_volume = daily_figures(bars, bars.volume)
+    sigma, day_volume = daily_figures(bars, bars.volume, NS_PER_SECOND, 365)
     unknown = np.full(_BARS, np.nan)
     signals = np.where(steps % 10 == 0, ENTER_LONG, 0).astype(np.uint8)
     decided = SymbolBars(

@@ -56,7 +56,7 @@ class Series(NamedTuple):
     """All of a symbol: bars in order, and funding as (time, rate)."""
 
     bars: list[Bar]
-    funding: list[tuple[int, float]] = []
+    funding: Sequence[tuple[int, float]] = ()
 
 
 class Ticks(NamedTuple):
@@ -139,7 +139,7 @@ class Order:
     post_only: bool = False
     oco: int = 0
     parent: Order | None = None
-    leave: Leave = Leave()
+    leave: Leave | None = None
     number: int = 0
     filled: float = 0.0
     has_arrived: bool = False
@@ -204,13 +204,19 @@ def away_of(distance: Away | None, price: float | None) -> float:
 def on_tick(price: float, tick: float, *, upwards: bool) -> float:
     if tick == 0:
         return price
-    return (math.ceil(price / tick - NEAR) if upwards else math.floor(price / tick + NEAR)) * tick
+    return times(math.ceil(price / tick - NEAR) if upwards else math.floor(price / tick + NEAR), tick)
 
 
 def whole_lots(quantity: float, lot: float) -> float:
     if lot == 0 or math.isinf(quantity):
         return quantity
-    return math.floor(quantity / lot + NEAR) * lot
+    return times(math.floor(quantity / lot + NEAR), lot)
+
+
+def times(whole: int, step: float) -> float:
+    """Multiply exactly where the step is one over a whole number: 3 of 0.1 are 0.3."""
+    inverse = round(1 / step)
+    return whole / inverse if inverse > 1 and abs(inverse * step - 1) < NEAR else whole * step
 
 
 def one_by_one(values: Sequence[float]) -> float:
@@ -254,8 +260,6 @@ class Simulation:
                 self.send(self.listed(self.spec.program.orders[what[0]]))
             else:
                 self.tick(self.feeds[what[0]], what[1])
-        self.close_all()
-        self.sample()
         return Ran(self.state.log, self.samples)
 
     def events(self) -> list[tuple[int, ...]]:
@@ -263,34 +267,42 @@ class Simulation:
         closes = {bar.close_ns for each in self.series for bar in each.bars}
         events = [(close_ns, _BARS) for close_ns in closes]
         for place, feed in enumerate(self.feeds):
-            events += [(row[0], _TICK, place, index) for index, row in enumerate(feed.rows)]
-        last_ns = max(events)[:2]
+            # Ticks after a symbol's last bar are none: it has been closed.
+            last_ns = max((bar.close_ns for bar in self.series[feed.symbol].bars), default=0)
+            events += [(row[0], _TICK, place, index) for index, row in enumerate(feed.rows) if row[0] < last_ns]
+        last = max(events)[:2] if events else (0, 0)
         if isinstance(self.spec.program, spec_of.OrderList):
             events += [(order.time_ns, _LISTED, index) for index, order in enumerate(self.spec.program.orders)]
-        return [event for event in sorted(events) if event[:2] <= last_ns]
+        return [event for event in sorted(events) if event[:2] <= last]
 
     def bars_end(self, now_ns: int) -> None:
         ending = [
-            (symbol, bar)
-            for symbol, each in enumerate(self.series)
-            for bar in each.bars
-            if bar.close_ns == now_ns
+            (symbol, bar) for symbol, each in enumerate(self.series) for bar in each.bars if bar.close_ns == now_ns
         ]
         for symbol, bar in ending:
             market = self.state.markets[symbol]
             market.volume, market.sigma, market.day_volume = bar.volume, bar.sigma, bar.day_volume
             market.room = self.cap() * bar.volume if self.cap() < INF else INF
-            if not self.on_ticks:
+        if not self.on_ticks:
+            self.now_ns = now_ns - self.width_ns
+            for symbol, bar in ending:
                 # What fell due in a hole of the data comes before the bar after it.
-                self.pay_funding(symbol, now_ns - self.width_ns)
-                self.now_ns = now_ns - self.width_ns
-                self.bar(symbol, bar)
+                self.pay_funding(symbol, self.now_ns)
+                self.state.markets[symbol].mark = bar.open
+            for symbol, bar in ending:
+                self.meet(symbol, bar.open, offered=INF, at_open=True)
+            for symbol, bar in ending:
+                self.path(symbol, bar)
+        for symbol, bar in ending:
             self.state.markets[symbol].mark = bar.close
         self.now_ns = now_ns
         for symbol in range(len(self.series)):
             self.pay_funding(symbol, now_ns)
         for symbol, bar in ending:
-            self.decide(symbol, bar)
+            if bar is self.series[symbol].bars[-1]:
+                self.close(symbol)
+            else:
+                self.decide(symbol, bar)
         self.sample()
 
     def tick(self, feed: Ticks, index: int) -> None:
@@ -299,14 +311,17 @@ class Simulation:
             self.pay_funding(symbol, self.now_ns)
         _, first, second = feed.rows[index]
         if feed.kind == "quotes":
-            market.bid, market.ask = first, second
+            is_sound = 0 < first <= second < INF
+            market.bid, market.ask = (first, second) if is_sound else (0.0, 0.0)
+            if not is_sound:
+                return
             self.expire(feed.symbol)
             for order in self.in_turn(feed.symbol):
                 taking = market.ask if order.side > 0 else market.bid
                 arrives = not order.has_arrived
                 order.has_arrived = True
                 if order.kind == "market":
-                    self.fill(order, taking)
+                    self.take(order, taking)
                 elif order.kind == "limit" and arrives:
                     self.arrive(order, taking)
         else:
@@ -317,39 +332,41 @@ class Simulation:
         market = self.state.markets[symbol]
         while self.unpaid[symbol] and self.unpaid[symbol][0][0] <= until_ns:
             _, rate = self.unpaid[symbol].pop(0)
-            self.state.cash += -market.quantity * market.mark * rate
+            paid = -market.quantity * market.mark * rate
+            self.state.cash += paid
+            market.realised += paid
 
     def sample(self) -> None:
         worth = one_by_one([market.quantity * market.mark for market in self.state.markets])
-        if self.samples and self.samples[-1].time_ns == self.now_ns:
-            self.samples.pop()
         self.samples.append(Sample(self.now_ns, self.state.cash + worth, self.state.cash))
 
-    def close_all(self) -> None:
-        for symbol, market in enumerate(self.state.markets):
+    def close(self, symbol: int) -> None:
+        """Close a symbol whose data are over."""
+        market = self.state.markets[symbol]
+        market.orders.clear()
+        if market.quantity != 0:
+            market.room = INF
+            order = self.closing(symbol, Reason.MANUAL)
+            self.send(order)
+            self.fill(order, market.mark)
             market.orders.clear()
-            if market.quantity != 0:
-                market.room = INF
-                order = self.closing(symbol, Reason.MANUAL)
-                self.send(order)
-                self.fill(order, market.mark)
 
     # A bar.
 
-    def bar(self, symbol: int, bar: Bar) -> None:
-        self.state.markets[symbol].mark = bar.open
-        self.meet(symbol, bar.open, offered=INF, at_open=True)
+    def path(self, symbol: int, bar: Bar) -> None:
         before, ways = self.state, []
-        for turns in ((bar.low, bar.high), (bar.high, bar.low)):
+        low_first, high_first = (bar.low, bar.high), (bar.high, bar.low)
+        usual, other = (low_first, high_first) if bar.close >= bar.open else (high_first, low_first)
+        for turns in (usual, other):
             self.state = before.copied()
             at = bar.open
             for stop in (*turns, bar.close):
                 self.leg(symbol, at, stop)
                 at = stop
             ways.append((self.state.cash + self.state.markets[symbol].quantity * bar.close, self.state))
-        (low_first, _), (high_first, _) = ways
-        takes_second = high_first > low_first if self.optimistic else high_first < low_first
-        self.state = ways[takes_second][1]
+        (left_by_usual, _), (left_by_other, _) = ways
+        takes_other = left_by_other > left_by_usual if self.optimistic else left_by_other < left_by_usual
+        self.state = ways[takes_other][1]
         market = self.state.markets[symbol]
         market.orders = [order for order in market.orders if not order.is_done]
 
@@ -365,11 +382,11 @@ class Simulation:
                     # Less than a lot is left of the bar's volume.
                     self.state.markets[symbol].room = 0.0
             elif order.kind == "stop_limit":
-                order.kind = "limit"
+                self.trigger(order)
                 self.arrive(order, at)
             else:
-                order.kind = "market"
-                self.fill(order, at)
+                self.trigger(order)
+                self.take(order, at)
         self.follow(symbol, stop)
 
     def first_met(self, symbol: int, at: float, stop: float, way: int) -> tuple[float, Order | None] | None:
@@ -447,14 +464,15 @@ class Simulation:
             order.has_arrived = True
             taking = price
             if not at_open and market.ask > 0:
-                taking = market.ask if order.side > 0 else market.bid
+                # A quote may be older than the trade: the worse of the two.
+                taking = max(price, market.ask) if order.side > 0 else min(price, market.bid)
             self.trail(order, price)
             is_stop = order.kind in {"stop", "stop_limit", "trailing_stop"} and not order.waits_for_activation()
             if is_stop and (price - order.level()) * order.side >= 0:
-                order.kind = "limit" if order.kind == "stop_limit" else "market"
+                self.trigger(order)
                 arrives = True
             if order.kind == "market":
-                self.fill(order, taking)
+                self.take(order, taking)
             elif order.kind == "limit" and arrives:
                 self.arrive(order, taking)
             elif order.kind == "limit" and self.is_reached(order, price):
@@ -469,10 +487,28 @@ class Simulation:
             if order.post_only:
                 self.end(order, "would_take")
                 return
-            if order.force != "FOK" or self.fits(order, price):
-                self.fill(order, price)
+            # What is left afterwards could trade, but for the volume: it arrives again.
+            order.has_arrived = False
+            self.take(order, price)
+        elif order.force in {"IOC", "FOK"}:
+            self.end(order, "not_filled")
+
+    def take(self, order: Order, price: float) -> None:
+        if order.force != "FOK" or self.fits(order, price):
+            self.fill(order, price)
         if order.force in {"IOC", "FOK"} and not order.is_done:
             self.end(order, "not_filled")
+
+    def trigger(self, order: Order) -> None:
+        order.kind = "limit" if order.kind == "stop_limit" else "market"
+        if order.parent is not None:
+            self.end_rests(order.symbol, order.parent)
+
+    def end_rests(self, symbol: int, entry: Order | None = None) -> None:
+        """End what is left of an entry that has begun to fill, or of all: who leaves does not go on entering."""
+        for order in self.state.markets[symbol].orders:
+            if not order.reduces and order.filled > 0 and entry in {None, order}:
+                order.is_done = True
 
     def fits(self, order: Order, price: float) -> bool:
         """Whether all of an order would be filled: try it."""
@@ -493,6 +529,7 @@ class Simulation:
 
     def liquidate(self, symbol: int, price: float) -> None:
         market = self.state.markets[symbol]
+        self.end_rests(symbol)
         room, market.room = market.room, INF
         order = self.closing(symbol, Reason.LIQUIDATION)
         self.send(order)
@@ -515,6 +552,8 @@ class Simulation:
         closing = held * side < 0
         if order.reduces and not closing:
             order.is_done = True
+            if order.filled == 0 and order.parent is None:
+                self.end(order, "nothing_held")
             return 0.0
         rate = (costs.maker_rate if is_maker else costs.taker_rate) * costs.scale
         if order.reason is Reason.LIQUIDATION:
@@ -549,7 +588,7 @@ class Simulation:
                 self.end(order, "no_money")
                 return 0.0
             asked = min(wanted, allowed)
-            if order.filled == 0 and asked * reference < self.spec.markets[order.symbol].min_notional:
+            if (order.filled == 0 or held == 0) and asked * reference < self.spec.markets[order.symbol].min_notional:
                 self.end(order, "too_small")
                 return 0.0
 
@@ -558,17 +597,18 @@ class Simulation:
         after = 0.0 if closes_whole else held + side * quantity
         if held == 0:
             market.held_bars, market.realised, market.staked = 0, 0.0, 0.0
+        market.realised -= fee
         if closing:
-            market.realised += (price - market.entry_price) * quantity * -side - fee
+            market.realised -= (price - market.entry_price) * quantity * side
         else:
-            market.realised -= fee
             market.staked += quantity * price
             before = market.entry_price
             market.entry_price = (before * abs(held) + price * quantity) / (abs(held) + quantity)
         market.quantity = after
         market.room -= quantity
         order.filled += quantity
-        self.state.log.append(Fill(self.now_ns, order.symbol, side, order.reason, quantity, price, fee, is_maker))
+        reason = Reason.MANUAL if closing and order.reason is Reason.ENTRY else order.reason
+        self.state.log.append(Fill(self.now_ns, order.symbol, side, reason, quantity, price, fee, is_maker))
 
         left = abs(after) if order.closes else wanted - quantity
         if not order.closes:
@@ -581,6 +621,8 @@ class Simulation:
         return quantity
 
     def after_fill(self, order: Order, price: float, quantity: float, *, closing: bool) -> None:
+        if order.parent is not None:
+            self.end_rests(order.symbol, order.parent)
         others = [each for each in self.state.markets[order.symbol].orders if each is not order and not each.is_done]
         for other in others:
             if order.oco > 0 and other.oco == order.oco:
@@ -689,7 +731,7 @@ class Simulation:
 
     def protect(self, entry: Order, price: float, quantity: float) -> None:
         """Send an entry's exits: stop loss, take profit, trailing stop."""
-        leave, side = entry.leave, entry.side
+        leave, side = entry.leave or Leave(), entry.side
         common = {"symbol": entry.symbol, "side": -side, "live_ns": self.now_ns, "quantity": quantity}
         common |= {"reduces": True, "parent": entry, "has_arrived": True}
         if leave.loss is not None and (stop := price - side * away_of(leave.loss, price)) > 0:
@@ -714,7 +756,7 @@ class Simulation:
             symbol=order.symbol,
             kind="limit" if order.type == "take_profit" else order.type,
             side=1 if order.side == "buy" else -1,
-            reason=Reason.MANUAL if reduces else Reason.ENTRY,
+            reason=_REDUCING.get(order.type, Reason.MANUAL) if reduces else Reason.ENTRY,
             live_ns=order.time_ns + self.latency_ns(self.spec.latency.order_ns),
             quantity=order.quantity,
             notional=order.notional or 0.0,
@@ -749,6 +791,8 @@ class Simulation:
             if signals & exits or is_due:
                 is_left = True
                 if not any(order.closes for order in market.orders):
+                    self.end_rests(symbol)
+                    market.orders = [order for order in market.orders if not order.is_done]
                     reason = Reason.SIGNAL if signals & exits else Reason.TIMEOUT
                     self.send(self.closing(symbol, reason, live_ns))
         for order in list(market.orders):
@@ -760,6 +804,12 @@ class Simulation:
     def enter(self, symbol: int, bar: Bar, live_ns: int, *, is_left: bool) -> None:
         market, account = self.state.markets[symbol], self.spec.account
         if not bar.signals & (Signal.ENTER_LONG | Signal.ENTER_SHORT):
+            return
+        if isinstance(self.spec.program, spec_of.Averaging):
+            # The program buys in parts, whatever it holds.
+            order = self.entry(symbol, 1, bar, live_ns)
+            order.quantity, order.notional = self.size(symbol, bar)
+            self.send(order)
             return
         if _waits(market) or (market.quantity != 0 and not is_left):
             return
@@ -802,6 +852,9 @@ class Simulation:
         match self.spec.sizing:
             case spec_of.Fixed(quantity=quantity, notional=notional):
                 return (quantity, 0.0) if quantity is not None else (None, min(notional, most))
+            case spec_of.FixedFractional(fraction=fraction) if isinstance(self.spec.program, spec_of.Averaging):
+                whole = account.initial_capital / min(len(markets), account.max_positions or len(markets))
+                return None, min(whole * (fraction / self.spec.program.purchases), most)
             case spec_of.FixedFractional(fraction=fraction):
                 return None, min(share * fraction, most)
             case spec_of.Kelly() as kelly:
@@ -828,6 +881,12 @@ class Simulation:
 
 
 _BARS, _LISTED, _TICK = range(3)
+_REDUCING: Final = {
+    "take_profit": Reason.TAKE_PROFIT,
+    "stop": Reason.STOP_LOSS,
+    "stop_limit": Reason.STOP_LOSS,
+    "trailing_stop": Reason.TRAILING_STOP,
+}
 
 
 def _waits(market: Market) -> bool:

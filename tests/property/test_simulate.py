@@ -2,82 +2,21 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import simulate as naive
+from simulated import WIDTH_NS, as_log, as_samples, run
 
 from daemon.core import backtest as spec_of
-from daemon.core.backtest import Distance, Exits, Reason, Trailing
+from daemon.core.backtest import Distance, Exits, Trailing
 from daemon.core.market import Instrument, Timeframe
 from daemon.engine import simulate
-from daemon.engine.loop import QUOTES, TRADES
-from daemon.engine.orders import Status
+from daemon.engine.orders import Kind, Reference, Status
 
-WIDTH_NS = Timeframe.MIN_1.ns
 BUYS_AND_SELLS = ("buy", "sell")
-
-
-# Both ways to run a case: a specification, series, feeds.
-
-
-def as_bars(series):
-    """Return a naive series as columns."""
-    values = np.array([bar[1:6] for bar in series.bars], dtype=float)
-    known = np.array([bar[7:] for bar in series.bars], dtype=float)
-    return simulate.SymbolBars(
-        np.array([bar.close_ns for bar in series.bars], dtype=np.int64),
-        np.ascontiguousarray(values.T),
-        np.array([bar.signals for bar in series.bars], dtype=np.uint8),
-        *np.ascontiguousarray(known.T),
-        np.array([time_ns for time_ns, _ in series.funding], dtype=np.int64),
-        np.array([rate for _, rate in series.funding], dtype=float),
-    )
-
-
-def as_feed(ticks, cuts):
-    """Return a naive feed as a stream of chunks, cut at these rows."""
-    columns = (
-        np.array([row[0] for row in ticks.rows], dtype=np.int64),
-        np.array([row[1] for row in ticks.rows], dtype=float),
-        np.array([row[2] for row in ticks.rows], dtype=float),
-    )
-    edges = [0, *sorted(cuts), len(ticks.rows)]
-    chunks = [simulate.Chunk(*(column[a:b] for column in columns)) for a, b in zip(edges, edges[1:], strict=False)]
-    return simulate.Feed(ticks.symbol, TRADES if ticks.kind == "trades" else QUOTES, iter(chunks))
-
-
-def run(case, *, optimistic=False, cuts=(), chunk_rows=64):
-    spec, series, feeds = case
-    streams = [as_feed(each, [cut for cut in cuts if cut < len(each.rows)]) for each in feeds]
-    bars = [as_bars(each) for each in series]
-    return simulate.Simulation(spec, bars, streams, optimistic=optimistic, chunk_rows=chunk_rows).run()
-
-
-def as_log(log):
-    """Return rows of the log as the slow loop has them."""
-    rows = [dict(zip(log.dtype.names, row, strict=True)) for row in log.tolist()]
-    return [
-        naive.Fill(
-            row["time_ns"],
-            row["symbol"],
-            row["side"],
-            Reason(row["reason"]),
-            row["quantity"],
-            row["price"],
-            row["fee"],
-            bool(row["is_maker"]),
-        )
-        if row["status"] == Status.FILLED
-        else naive.Ended(row["time_ns"], row["symbol"], Status(row["status"]).name.lower())
-        for row in rows
-    ]
-
-
-def as_samples(samples):
-    columns = (samples.time_ns.tolist(), samples.equity.tolist(), samples.cash.tolist())
-    return [naive.Sample(*row) for row in zip(*columns, strict=True)]
 
 
 def assert_agrees(case):
@@ -193,7 +132,9 @@ SIZINGS = st.one_of(
 SLIPPAGES = st.one_of(
     st.just(spec_of.NoSlippage()),
     st.builds(spec_of.FixedBps, bps=st.sampled_from([0.0, 5.0, 80.0])),
-    st.builds(spec_of.VolumeWeighted, impact=st.sampled_from([0.1, 5.0]), participation_cap=st.sampled_from([0.025, 1])),
+    st.builds(
+        spec_of.VolumeWeighted, impact=st.sampled_from([0.1, 5.0]), participation_cap=st.sampled_from([0.025, 1])
+    ),
     st.builds(spec_of.SquareRoot, participation_cap=st.sampled_from([0.1, 0.5])),
     st.builds(spec_of.Almgren2005, execution_days=st.none() | st.just(0.5)),
 )
@@ -251,9 +192,9 @@ def listed_orders(draw, symbols, bars):
 
 
 @st.composite
-def cases(draw, fills="bars", program=None, least=1, most=40):
+def cases(draw, fills="bars", program=None, least=1, most=40, symbols=None):
     """Draw a specification of any program that fits series (and feeds) of any make."""
-    symbols = draw(st.integers(1, 2 if fills == "ticks" else 3))
+    symbols = symbols or draw(st.integers(1, 2 if fills == "ticks" else 3))
     size = draw(st.integers(least, most))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     program = program or draw(st.sampled_from(["rules", "orders"]))
@@ -300,18 +241,145 @@ def _with_timeout(exits, bars):
 
 
 @given(cases(program="rules"))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_rules_on_bars_trade_as_the_slow_loop_does(case):
     assert_agrees(case)
 
 
 @given(cases(program="orders", most=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_listed_orders_on_bars_fill_as_in_the_slow_loop(case):
     assert_agrees(case)
 
 
 @given(cases(fills="ticks", most=15))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_fills_on_ticks_are_those_of_the_slow_loop(case):
     assert_agrees(case)
+
+
+# What holds of any run.
+
+EITHER = st.one_of(cases(), cases(fills="ticks", most=15))
+SWITCH = st.booleans()
+
+
+def fills_of(outcome):
+    return outcome.log[outcome.log["status"] == Status.FILLED]
+
+
+@given(EITHER, SWITCH)
+@settings(max_examples=60, deadline=None)
+def test_cash_is_what_was_there_less_what_was_bought_and_paid_plus_funding(case, optimistic):
+    outcome = run(case, optimistic=optimistic)
+    rows = fills_of(outcome)
+    last_of_symbol = [rows[rows["symbol"] == symbol][-1:] for symbol in range(len(case[1]))]
+    expected = (
+        case[0].account.initial_capital
+        - (rows["side"] * rows["quantity"] * rows["price"]).sum()
+        - rows["fee"].sum()
+        + sum(each["funding"].sum() for each in last_of_symbol)
+    )
+    scale = np.abs(rows["quantity"] * rows["price"]).sum() + case[0].account.initial_capital
+    assert outcome.samples.cash[-1] == pytest.approx(expected, abs=1e-12 * scale)
+    assert outcome.samples.equity[-1] == outcome.samples.cash[-1]
+
+
+@given(cases(), SWITCH)
+@settings(max_examples=60, deadline=None)
+def test_equity_is_cash_and_positions_at_the_last_closes(case, optimistic):
+    outcome = run(case, optimistic=optimistic)
+    rows = fills_of(outcome)
+    for time_ns, equity, cash in as_samples(outcome.samples)[:-1]:
+        worth = 0.0
+        for symbol, series in enumerate(case[1]):
+            # What fills inside of a bar carries its start: all of it came before its close, but for the closing.
+            is_seen = rows["time_ns"] + (rows["reference_kind"] != Reference.CLOSE) <= time_ns
+            so_far = rows[(rows["symbol"] == symbol) & is_seen]
+            marks = [bar.close for bar in series.bars if bar.close_ns <= time_ns]
+            if so_far.size and marks:
+                worth += so_far["position_quantity"][-1] * marks[-1]
+        assert equity == pytest.approx(cash + worth, rel=1e-12)
+
+
+@given(EITHER, SWITCH)
+@settings(max_examples=60, deadline=None)
+def test_nothing_fills_before_it_was_sent_nor_before_what_was_filled_earlier(case, optimistic):
+    log = run(case, optimistic=optimistic).log
+    assert (log["time_ns"] >= log["sent_ns"]).all()
+    for symbol in range(len(case[1])):
+        assert (np.diff(log["time_ns"][log["symbol"] == symbol]) >= 0).all()
+
+
+@given(cases(symbols=1), SWITCH)
+@settings(max_examples=60, deadline=None)
+def test_a_position_grows_no_further_than_margin_and_its_limit_allow(case, optimistic):
+    account = case[0].account
+    for row in fills_of(run(case, optimistic=optimistic)):
+        held = row["position_quantity"]
+        if held * row["side"] > 0:
+            worth = abs(held) * row["reference"]
+            equity = row["cash"] + held * row["reference"]
+            assert worth / account.leverage <= equity + 1e-9 * worth
+            assert worth <= (account.max_position_notional or math.inf) * (1 + 1e-9)
+
+
+@given(cases(), SWITCH)
+@settings(max_examples=60, deadline=None)
+def test_references_lie_within_their_bars_but_for_resting_limits_that_the_open_passed(case, optimistic):
+    starts = [{bar.close_ns - WIDTH_NS: bar for bar in series.bars} for series in case[1]]
+    for row in fills_of(run(case, optimistic=optimistic)):
+        if row["reference_kind"] == Reference.CLOSE:
+            continue
+        bar, reference = starts[row["symbol"]][row["time_ns"]], row["reference"]
+        passed = row["is_maker"] and (reference - bar.open) * row["side"] >= 0
+        assert bar.low <= reference <= bar.high or passed
+        assert (row["price"] - reference) * row["side"] >= 0 or row["kind"] == Kind.LIMIT
+
+
+@given(cases(fills="ticks", most=15), st.lists(st.integers(0, 90), max_size=8), st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_neither_chunks_nor_pauses_change_anything(case, cuts, pace):
+    whole = run(case, chunk_rows=1_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulate, "_EVENTS_A_STEP", pace)
+        patch.setattr(simulate, "_LOG_ROWS", pace)
+        patch.setattr(simulate, "_SAMPLES", pace)
+        paused = run(case, cuts=cuts, chunk_rows=1)
+    assert paused.log.tobytes() == whole.log.tobytes()
+    assert [column.tolist() for column in paused.samples] == [column.tolist() for column in whole.samples]
+    assert (paused.events, paused.tries) == (whole.events, whole.tries)
+
+
+@given(EITHER, SWITCH, st.integers(0, 60))
+@settings(max_examples=60, deadline=None)
+def test_what_comes_later_changes_nothing_of_what_was_before(case, optimistic, bars):
+    spec, series, feeds = case
+    until_ns = series[0].bars[0].close_ns + bars * WIDTH_NS
+    begun = [
+        naive.Series(
+            [bar for bar in each.bars if bar.close_ns <= until_ns],
+            [due for due in each.funding if due[0] <= until_ns],
+        )
+        for each in series
+    ]
+    seen = [each._replace(rows=[row for row in each.rows if row[0] <= until_ns]) for each in feeds]
+    # A symbol is closed where its data end: until the first of them nothing of that is to be seen.
+    ends_ns = min(each.bars[-1].close_ns if each.bars else 0 for each in begun)
+    part, whole = (run(each, optimistic=optimistic).log for each in ((spec, begun, seen), case))
+    assert part[part["time_ns"] < ends_ns].tobytes() == whole[whole["time_ns"] < ends_ns].tobytes()
+
+
+@given(cases(program="rules", symbols=1, least=3, most=3), exits_of(FIXED_DISTANCES))
+@settings(max_examples=100, deadline=None)
+def test_one_bar_with_exits_leaves_the_optimist_no_less(case, exits):
+    spec, (series,), _ = case
+    first, *others = series.bars
+    entry = first._replace(signals=naive.Signal.ENTER_LONG)
+    bars = [entry, *(bar._replace(signals=naive.Signal(0)) for bar in others)]
+    spec = msgspec.structs.replace(spec, exits=exits, latency=spec_of.Latency())
+    worse, better = (
+        run((spec, [series._replace(bars=bars)], []), optimistic=optimistic).samples.equity[1]
+        for optimistic in (False, True)
+    )
+    assert worse <= better

@@ -482,7 +482,7 @@ def test_orders_are_sorted_by_time_and_name_their_market(read):
                     "expires": "2023-01-01T11:00:00Z",
                     "oco": 1,
                     "takeProfit": 0.02,
-                    "stopLoss": {"atr": 2},
+                    "stopLoss": {"price": 2},
                     "trailingStop": 0.01,
                 },
             ]
@@ -502,7 +502,7 @@ def test_orders_are_sorted_by_time_and_name_their_market(read):
         time_in_force="GTD",
         expires_ns=ten + NS_PER_HOUR,
         oco=1,
-        exits=Exits(Distance("fraction", 0.02), Distance("atr", 2), Trailing(Distance("fraction", 0.01))),
+        exits=Exits(Distance("fraction", 0.02), Distance("price", 2), Trailing(Distance("fraction", 0.01))),
     )
     assert second == spec.ListedOrder(time_ns=ten + 2 * NS_PER_HOUR, symbol=1, side="sell", reduce_only=True)
 
@@ -752,3 +752,20 @@ def test_junk_anywhere_is_read_or_refused_with_its_field(bars, example):
         except AtlasError as error:
             fields.append(error.details["field"])
     assert len(set(fields)) > 10
+
+
+@pytest.mark.parametrize(
+    ("order", "field"),
+    [
+        ({"takeProfit": {"atr": 2}}, "takeProfit"),
+        ({"stopLoss": {"atr": 2}}, "stopLoss"),
+        ({"trailingStop": {"distance": {"atr": 2}}}, "trailingStop"),
+        ({"type": "trailing_stop", "trail": {"distance": {"atr": 2}}}, "trail"),
+        ({"type": "trailing_stop", "trail": {"distance": 0.01, "activation": 0.01}}, "trail"),
+    ],
+)
+def test_an_order_of_a_list_knows_no_bar_to_take_an_atr_or_a_gain_from(read, order, field):
+    common = {"time": "2023-01-01T10:00:00Z", "symbol": "BTCUSDT", "side": "buy", "quantity": 1}
+    with pytest.raises(AtlasError) as refusal:
+        read({"orders": [common | order]}, symbols=["BTC/USDT"])
+    assert refusal.value.details["field"] == f"strategy.orders[0].{field}"

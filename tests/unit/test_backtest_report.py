@@ -314,7 +314,7 @@ def test_what_the_result_rests_on_is_there():
     assert "slippage.model" in text
     assert "fedcba9876543210" in text
     assert "took 1.5 s" in text
-    assert '"initial_capital": 10000.0' in text
+    assert '"initialCapital": 10000.0' in text
     assert "1 order_ended" in text
 
 

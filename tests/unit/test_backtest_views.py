@@ -99,7 +99,7 @@ def result_of(backtest_id, **changed):
     costs = results.CostReport(**_zeros(results.CostReport) | {"model": model})
     fields = {
         "id": backtest_id, "name": "a name", "status": "completed", "fingerprint": "f" * 32, "engine_version": "1+1",
-        "config": {"costs": {"taker_rate": 0.001}, "markets": [{"tick_size": 0.1}]}, "readings": ["one"],
+        "config": {}, "resolved": {"costs": {"taker_rate": 0.001}, "markets": [{"tick_size": 0.1}]}, "readings": ["one"],
         "assumptions": [], "notes": [], "equity_curve": [], "drawdown_curve": [], "trades": [], "events": [],
         "execution": results.Execution(started_at=1), "band": None, "costs": costs, "exposure_percent": float("nan"),
         "monthly_returns": [], "data": [], "definitions": {}, **parts,
@@ -354,7 +354,7 @@ def test_a_difference_is_named_by_its_path_and_the_first_trade_that_shows_it(env
         env,
         "b",
         trades(100, pnl=np.where(np.arange(100) < 60, pnl, pnl + 1)),
-        config={"costs": {"taker_rate": 0.002}, "markets": [{"tick_size": 0.1}, {"tick_size": 0.2}]},
+        resolved={"costs": {"taker_rate": 0.002}, "markets": [{"tick_size": 0.1}, {"tick_size": 0.2}]},
         fingerprint="e" * 32,
     )
     found = compare(env, "a", "b")

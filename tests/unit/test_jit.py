@@ -6,17 +6,20 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
+import numpy as np
 import pytest
 
 from daemon import engine
-from daemon.core.market import NS_PER_HOUR, Timeframe
+from daemon.core import backtest
+from daemon.core.market import NS_PER_HOUR, Instrument, Timeframe
 from daemon.core.strategy import RiskProfile
 from daemon.core.ticks import Stream, ticks
 from daemon.engine import bars as engine_bars
-from daemon.engine import conditions, probe, synthetic, tick_bars
+from daemon.engine import conditions, loop, probe, simulate, synthetic, tick_bars, trades, trailing
 from daemon.engine.columns import ATR, NAMES
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
+from daemon.engine.orders import Reference
 from daemon.engine.program import compile_strategies
 from daemon.research.strategies import load
 
@@ -52,6 +55,29 @@ def use_everything(bars):
             tick_bars.ThresholdBars(measure, 1e5).feed(rows)
 
 
+def trade(bars):
+    """Run the loop of the backtester over bars and over ticks, with funding and without, and pair its fills."""
+    sigma, day_volume = trailing.daily_figures(bars, bars.volume, NS_PER_HOUR, 365)
+    close_ns, atr = bars.start_ns + NS_PER_HOUR, np.full(bars.size, 1.0)
+    signals = (np.arange(bars.size) % 16).astype(np.uint8)
+    market = backtest.Market(instrument=Instrument("test", "A"), source=Timeframe.HOUR_1)
+    for fills, funding_ns in (("bars", close_ns[:0]), ("ticks", close_ns[::8].copy())):
+        spec = backtest.BacktestSpec(
+            name="made up",
+            markets=(market,),
+            timeframe=Timeframe.HOUR_1,
+            program=backtest.Rules(),
+            costs=backtest.Costs(maker_rate=0.0, taker_rate=0.001, slippage=backtest.Almgren2005()),
+            fills=fills,
+        )
+        funding = (funding_ns, np.full(funding_ns.size, 1e-4))
+        series = simulate.SymbolBars(close_ns, np.array(bars[1:]), signals, atr, sigma, day_volume, *funding)
+        ticks_of = (close_ns, bars.close, bars.volume)
+        feeds = [simulate.Feed(0, kind, iter([simulate.Chunk(*ticks_of)])) for kind in (loop.TRADES, loop.QUOTES)]
+        outcome = simulate.Simulation(spec, [series], feeds if fills == "ticks" else ()).run()
+        trades.trades_of(outcome.log, 1, Reference.CLOSE)
+
+
 def specialisations():
     """Count each kernel's after three series of different make."""
     for seed, size in ((1, 300), (2, 700)):
@@ -64,7 +90,9 @@ def specialisations():
             session=synthetic.CONTINUOUS,
         )
         use_everything(bars)
+        trade(bars)
     use_everything(bars.rows(50, 650))
+    trade(bars.rows(50, 650))
     return {name_of(kernel): len(kernel.signatures) for kernel in KERNELS}
 
 

@@ -33,7 +33,9 @@ from daemon.research.backtest_config.fields import (
 from daemon.research.backtest_config.rules import check_stop, read_distance, read_trailing
 
 if TYPE_CHECKING:
-    from daemon.core.backtest import Market
+    from collections.abc import Iterator
+
+    from daemon.core.backtest import Distance, Market
     from daemon.core.market import TsNs
     from daemon.store.bars import BarStore
 
@@ -193,8 +195,23 @@ def _check_prices(fields: Fields, order: ListedOrder) -> None:
             fields.needed(name, f"a {order.type} order needs one")
         elif name in fields:
             raise refused(fields.at(name), f"is of no use to a {order.type} order")
+    for name, distance in _distances(order):
+        if distance is not None and distance.unit == "atr":
+            raise refused(fields.at(name), "is in ATR: an order of a list knows no bar; give a fraction or a price")
+    if order.trail is not None and order.trail.activation is not None and order.trail.activation.unit != "price":
+        raise refused(fields.at("trail"), 'activation is the price from which the stop follows: write {"price": 47000}')
     if order.reduce_only and order.exits != Exits():
         raise refused(fields.path, "reduces a position: takeProfit, stopLoss and trailingStop go with its entry")
+
+
+def _distances(order: ListedOrder) -> Iterator[tuple[str, Distance | None]]:
+    """Yield the distances of an order and its exits by the fields that they were given in."""
+    yield "takeProfit", order.exits.take_profit
+    yield "stopLoss", order.exits.stop_loss
+    for name, trailing in (("trail", order.trail), ("trailingStop", order.exits.trailing_stop)):
+        if trailing is not None:
+            yield name, trailing.distance
+            yield name, trailing.activation
 
 
 def _check_resting(fields: Fields, kind: str, time_in_force: str, *, post_only: bool) -> None:
