@@ -142,6 +142,11 @@ def flat(count: int, price: float = 100.0, **fields: Any) -> naive.Series:
     return bars(*[(price,) * 4] * count, **fields)
 
 
+def steps(*prices: float, **fields: Any) -> naive.Series:
+    """Return bars that stand still at these prices."""
+    return bars(*[(price,) * 4 for price in prices], **fields)
+
+
 def trades(*rows, symbol: int = 0) -> naive.Ticks:
     """Return trades of (bars since the first one's start, price, size)."""
     return naive.Ticks(symbol, "trades", [(int(at * WIDTH_NS), float(price), float(size)) for at, price, size in rows])

@@ -16,6 +16,7 @@ from daemon.engine.orders import (
     FRACTIONAL,
     KELLY,
     NEVER_NS,
+    Desk,
     Kind,
     Records,
     Status,
@@ -35,11 +36,7 @@ EXIT_SHORT = 8
 
 @kernel
 def decide(  # noqa: C901 - exits, waiting entries, entries
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    log: Records,
+    desk: Desk,
     symbol: int,
     close_ns: int,
     close: float,
@@ -52,22 +49,23 @@ def decide(  # noqa: C901 - exits, waiting entries, entries
     The bar counts as held already. An exit closes the whole position at the market. An entry is sent when the symbol is
     flat, or is closed by an order that was sent before it, and no entry waits; a long wins a tie.
     """
+    symbols, account, settings = desk.symbols, desk.account, desk.settings
     account[0].now_ns = close_ns
     held = symbols[symbol].quantity
     leaves = False
     if held != 0.0:
         if signals & (EXIT_LONG if held > 0.0 else EXIT_SHORT):
-            _send_exit(orders, symbols, account, settings, log, symbol, close_ns, _SIGNAL)
+            _send_exit(desk, symbol, close_ns, _SIGNAL)
             leaves = True
         elif symbols[symbol].held_bars >= settings[0].timeout_bars:
-            _send_exit(orders, symbols, account, settings, log, symbol, close_ns, _TIMEOUT)
+            _send_exit(desk, symbol, close_ns, _TIMEOUT)
             leaves = True
     if symbols[symbol].entries > 0 and signals & (EXIT_LONG | EXIT_SHORT):
-        _cancel_entries(orders, symbols, account, log, symbol, signals)
+        _cancel_entries(desk, symbol, signals)
     if not signals & (ENTER_LONG | ENTER_SHORT):
         return
     if settings[0].is_averaging:
-        _send_entry(orders, symbols, account, settings, log, symbol, close_ns, close, atr, 1)
+        _send_entry(desk, symbol, close_ns, close, atr, 1)
         return
     if (held != 0.0 and not leaves) or symbols[symbol].entries > 0:
         return
@@ -78,24 +76,16 @@ def decide(  # noqa: C901 - exits, waiting entries, entries
     if held == 0.0 and waiting >= settings[0].max_positions:
         return
     side = 1 if signals & ENTER_LONG else -1
-    _send_entry(orders, symbols, account, settings, log, symbol, close_ns, close, atr, side)
+    _send_entry(desk, symbol, close_ns, close, atr, side)
 
 
 @kernel
-def _send_exit(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    log: Records,
-    symbol: int,
-    close_ns: int,
-    reason: int,
-) -> None:
+def _send_exit(desk: Desk, symbol: int, close_ns: int, reason: int) -> None:
+    orders, symbols, settings = desk.orders, desk.symbols, desk.settings
     for place in range(symbols[symbol].orders):
         if orders[symbol, place].closes and not orders[symbol, place].is_done:
             return  # one is under way
-    end_rests(orders, symbols, account, log, symbol, 0)
+    end_rests(desk, symbol, 0)
     sweep(orders, symbols, symbol)
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol
@@ -107,18 +97,17 @@ def _send_exit(
     order[0].sent_ns = close_ns
     order[0].live_ns = close_ns + settings[0].latency_ns
     order[0].expires_ns = NEVER_NS
-    send(orders, symbols, account, log, order)
+    send(desk, order)
 
 
 @kernel
-def _cancel_entries(
-    orders: Records, symbols: Records, account: Records, log: Records, symbol: int, signals: int
-) -> None:
+def _cancel_entries(desk: Desk, symbol: int, signals: int) -> None:
+    orders, symbols = desk.orders, desk.symbols
     for place in range(symbols[symbol].orders):
         order = orders[symbol, place]
         against = EXIT_LONG if order.side > 0 else EXIT_SHORT
         if order.reason == _ENTRY and order.reduces == 0 and signals & against:
-            end(orders, symbols, account, log, symbol, place, _FILLED)
+            end(desk, symbol, place, _FILLED)
     sweep(orders, symbols, symbol)
 
 
@@ -131,18 +120,8 @@ def _distance(value: float, unit: int, price: float, atr: float) -> float:
 
 
 @kernel
-def _send_entry(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    log: Records,
-    symbol: int,
-    close_ns: int,
-    close: float,
-    atr: float,
-    side: int,
-) -> None:
+def _send_entry(desk: Desk, symbol: int, close_ns: int, close: float, atr: float, side: int) -> None:
+    orders, settings = desk.orders, desk.settings
     rules = settings[0]
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol
@@ -172,23 +151,24 @@ def _send_entry(
     order[0].follow_is_fraction = rules.follow_unit == FRACTION
     order[0].follow_from = rules.follow_from if rules.follow_from_unit != ATR else rules.follow_from * atr
     order[0].follow_from_is_fraction = rules.follow_from_unit == FRACTION
-    quantity, notional = _size(symbols, account, settings, symbol, atr)
+    quantity, notional = _size(desk, symbol, atr)
     order[0].quantity = quantity
     order[0].notional = notional
     prices = order[0].price + order[0].stop + order[0].loss + order[0].target + order[0].follow
     # Without an ATR yet there is no level to send an order at: the signal is dropped.
     if np.isfinite(prices + order[0].follow_from) and (quantity > 0.0 or notional > 0.0):
-        send(orders, symbols, account, log, order)
+        send(desk, order)
 
 
 @kernel
 def _size(  # noqa: PLR0911 - one return a kind of sizing
-    symbols: Records, account: Records, settings: Records, symbol: int, atr: float
+    desk: Desk, symbol: int, atr: float
 ) -> tuple[float, float]:
     """Return quantity (base units) and notional (quote) of an entry, the one that is not known as 0.
 
     Shares are of the equity at this close. What the account cannot carry is cut when the order is filled.
     """
+    symbols, account, settings = desk.symbols, desk.account, desk.settings
     rules = settings[0]
     share = max(0.0, equity_of(symbols, account)) / rules.shares
     most = rules.max_notional

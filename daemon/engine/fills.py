@@ -13,7 +13,7 @@ import numpy as np
 from daemon.core.backtest import Reason
 from daemon.engine.costs import MAX_SLIPPAGE, impact
 from daemon.engine.jit import kernel
-from daemon.engine.orders import Kind, Records, Status
+from daemon.engine.orders import Desk, Kind, Records, Status
 from daemon.engine.working import (
     DUST,
     cancel_others,
@@ -44,12 +44,7 @@ def equity_of(symbols: Records, account: Records) -> float:
 
 @kernel
 def fill(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
+    desk: Desk,
     symbol: int,
     place: int,
     reference: float,
@@ -63,23 +58,11 @@ def fill(
     nothing left, or can never have more, is done afterwards. A fill that would turn a position closes it first; the
     rest opens the other side as a fill of its own.
     """
+    orders, symbols = desk.orders, desk.symbols
     filled = 0.0
     # Twice at most: what closes, then what opens.
     for _ in range(2):
-        step = _fill_once(
-            orders,
-            symbols,
-            account,
-            settings,
-            costs,
-            log,
-            symbol,
-            place,
-            reference,
-            reference_kind,
-            most - filled,
-            is_maker,
-        )
+        step = _fill_once(desk, symbol, place, reference, reference_kind, most - filled, is_maker)
         filled += step
         if step == 0.0 or orders[symbol, place].is_done or orders[symbol, place].reduces:
             break
@@ -90,12 +73,7 @@ def fill(
 
 @kernel
 def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it does
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
+    desk: Desk,
     symbol: int,
     place: int,
     reference: float,
@@ -103,12 +81,20 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
     most: float,
     is_maker: bool,  # noqa: FBT001
 ) -> float:
+    orders, symbols, account, settings, costs, log = (
+        desk.orders,
+        desk.symbols,
+        desk.account,
+        desk.settings,
+        desk.costs,
+        desk.log,
+    )
     order, market = orders[symbol, place], symbols[symbol]
     held, side = market.quantity, order.side
     closing = held * side < 0.0
     if order.reduces and not closing:
         is_lone = order.filled == 0.0 and order.parent == 0
-        end(orders, symbols, account, log, symbol, place, _NOTHING_HELD if is_lone else _FILLED)
+        end(desk, symbol, place, _NOTHING_HELD if is_lone else _FILLED)
         return 0.0
     rate = (costs[0].maker_rate if is_maker else costs[0].taker_rate) * costs[0].scale
     if order.reason == _LIQUIDATION:
@@ -121,23 +107,23 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
     quantity = _quantity_now(wanted, min(market.room, most), held, market.lot, closing)
     if quantity <= 0.0:
         if lots(wanted, market.lot) <= 0.0 and not (closing and wanted >= abs(held)):
-            end(orders, symbols, account, log, symbol, place, _TOO_SMALL)
+            end(desk, symbol, place, _TOO_SMALL)
         return 0.0
     asked = quantity
     spread, push = _slippage(costs, market, quantity, is_maker)
     price = _price(order.kind, order.price, side, reference, spread + push, market.tick, is_maker)
     if not closing:
-        allowed = lots(affordable(symbols, account, settings, symbol, reference, price, rate, fixed), market.lot)
+        allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
         if allowed < quantity:
             # What is beyond the money is cut: it does not wait for more.
             quantity = wanted = allowed
             spread, push = _slippage(costs, market, quantity, is_maker)
             price = _price(order.kind, order.price, side, reference, spread + push, market.tick, is_maker)
         if quantity <= 0.0:
-            end(orders, symbols, account, log, symbol, place, _NO_MONEY)
+            end(desk, symbol, place, _NO_MONEY)
             return 0.0
         if (order.filled == 0.0 or held == 0.0) and min(wanted, allowed) * reference < market.min_notional:
-            end(orders, symbols, account, log, symbol, place, _TOO_SMALL)
+            end(desk, symbol, place, _TOO_SMALL)
             return 0.0
     fee = quantity * price * rate + fixed
     entry_price = market.entry_price
@@ -149,7 +135,7 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
     if not order.closes:
         orders[symbol, place].quantity = left
     orders[symbol, place].filled += quantity
-    _log_fill(symbols, account, log, symbol, order, quantity, left, reference, reference_kind, price, is_maker)
+    _log_fill(desk, symbol, order, quantity, left, reference, reference_kind, price, is_maker)
     row = log[account[0].log_rows - 1]
     row.wanted = asked
     if closing and order.reason == _ENTRY:
@@ -159,22 +145,14 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
     row.impact = paid - row.spread
     row.fee, row.fee_rate, row.fixed_fee = fee, rate, fixed
     row.entry_price = entry_price
-    _follow_up(orders, symbols, account, log, symbol, place, price, quantity, left, closing)
+    _follow_up(desk, symbol, place, price, quantity, left, closing)
     return quantity
 
 
 @kernel
-def fits(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    symbol: int,
-    place: int,
-    reference: float,
-) -> bool:
+def fits(desk: Desk, symbol: int, place: int, reference: float) -> bool:
     """Tell whether volume and money allow all of an order that takes at a reference price."""
+    orders, symbols, account, costs = desk.orders, desk.symbols, desk.account, desk.costs
     order, market = orders[symbol, place], symbols[symbol]
     held, side, cash = market.quantity, order.side, account[0].cash
     closing = held * side < 0.0
@@ -200,7 +178,7 @@ def fits(
         symbols[symbol].quantity = 0.0
     spread, push = _slippage(costs, market, opened, bool(0))
     price = _price(order.kind, order.price, side, reference, spread + push, market.tick, bool(0))
-    allowed = lots(affordable(symbols, account, settings, symbol, reference, price, rate, fixed), market.lot)
+    allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
     account[0].cash = cash
     symbols[symbol].quantity = held
     return opened <= allowed
@@ -271,20 +249,12 @@ def _quantity_of(
 
 
 @kernel
-def affordable(
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    symbol: int,
-    reference: float,
-    price: float,
-    rate: float,
-    fixed: float,
-) -> float:
+def affordable(desk: Desk, symbol: int, reference: float, price: float, rate: float, fixed: float) -> float:
     """Return the base units by which a position may grow: as margin, fee, slippage and the position's limit allow.
 
     Margin is worth / leverage of every position, at the marks, this one's at the reference price.
     """
+    symbols, account, settings = desk.symbols, desk.account, desk.settings
     leverage = settings[0].leverage
     free = account[0].cash
     for other in range(symbols.size):
@@ -335,9 +305,7 @@ def _book(
 
 @kernel
 def _log_fill(
-    symbols: Records,
-    account: Records,
-    log: Records,
+    desk: Desk,
     symbol: int,
     order: Any,
     quantity: float,
@@ -348,6 +316,7 @@ def _log_fill(
     is_maker: bool,  # noqa: FBT001
 ) -> None:
     """Append a fill to the log; its costs and the entry price before it are the caller's to write."""
+    symbols, account, log = desk.symbols, desk.account, desk.log
     place = account[0].log_rows
     if place >= log.size:
         # The run is void, and its end says so; the caller writes on to the last row.
@@ -383,10 +352,7 @@ def _log_fill(
 
 @kernel
 def _follow_up(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    log: Records,
+    desk: Desk,
     symbol: int,
     place: int,
     price: float,
@@ -395,25 +361,27 @@ def _follow_up(
     closing: bool,  # noqa: FBT001
 ) -> None:
     """Do what a fill entails for its own order, those that are tied to it, and those of a position that is flat."""
+    orders, symbols = desk.orders, desk.symbols
     order = orders[symbol, place]
     if left == 0.0:
-        end(orders, symbols, account, log, symbol, place, _FILLED)
+        end(desk, symbol, place, _FILLED)
         if order.respawn > 0.0:
-            send_opposite(orders, symbols, account, log, symbol, place)
+            send_opposite(desk, symbol, place)
     if order.oco > 0:
-        cancel_others(orders, symbols, account, log, symbol, place, order.oco)
+        cancel_others(desk, symbol, place, order.oco)
     if order.parent > 0:
-        end_rests(orders, symbols, account, log, symbol, order.parent)
-        take_from_siblings(orders, symbols, account, log, symbol, place, order.parent, quantity)
+        end_rests(desk, symbol, order.parent)
+        take_from_siblings(desk, symbol, place, order.parent, quantity)
     if not closing:
-        protect(orders, symbols, account, log, symbol, place, price, quantity)
+        protect(desk, symbol, place, price, quantity)
     elif symbols[symbol].quantity == 0.0:
-        _close_position(orders, symbols, account, log, symbol)
+        _close_position(desk, symbol)
 
 
 @kernel
-def _close_position(orders: Records, symbols: Records, account: Records, log: Records, symbol: int) -> None:
+def _close_position(desk: Desk, symbol: int) -> None:
     """Book a position that is flat now, and cancel what would have reduced it."""
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
     gain = symbols[symbol].realised / symbols[symbol].staked
     if gain > 0.0:
         account[0].wins += 1
@@ -424,4 +392,4 @@ def _close_position(orders: Records, symbols: Records, account: Records, log: Re
     symbols[symbol].entry_price = 0.0
     for other in range(symbols[symbol].orders):
         if orders[symbol, other].reduces:
-            end(orders, symbols, account, log, symbol, other, _FILLED)
+            end(desk, symbol, other, _FILLED)

@@ -17,7 +17,7 @@ from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHOR
 from daemon.engine.fills import fill
 from daemon.engine.jit import kernel
 from daemon.engine.matching import at_price, at_quote, walk_bar
-from daemon.engine.orders import NEVER_NS, Records, Reference
+from daemon.engine.orders import NEVER_NS, Desk, Records, Reference
 from daemon.engine.working import rearm, send
 
 _OPEN, _TRADE, _CLOSE = int(Reference.OPEN), int(Reference.TRADE), int(Reference.CLOSE)
@@ -100,6 +100,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     width_ns: length of a bar. Records as of `orders`; log, sample_ns (m,) and samples (4 or more, m) take what happens.
     Returns a Pause.
     """
+    desk = Desk(orders, symbols, account, settings, costs, log)
     count = symbols.size
     feeds = ticks.at.size
     on_ticks = settings[0].on_ticks
@@ -134,7 +135,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         now_ns = min(bar_ns, tick_ns)
         listed_ns = listed[account[0].listed].sent_ns if account[0].listed < listed.size else NEVER_NS
         if listed_ns < now_ns or (listed_ns == now_ns and bar_ns > now_ns):
-            _send_listed(orders, symbols, account, settings, listed, log)
+            _send_listed(desk, listed)
             continue
         if bar_ns <= tick_ns:
             # Bars that end now are matched with their symbols' orders.
@@ -166,7 +167,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                         symbols[symbol].meets = 1
                     symbols[symbol].mark = bars.values[0, row]
                 elif symbols[symbol].orders > 0:
-                    rearm(orders, symbols, settings, symbol)
+                    rearm(desk, symbol)
                 account[0].events += 1
             if not on_ticks:
                 # All opens before any path: what one symbol earns inside of its bar cannot pay for another's open.
@@ -175,9 +176,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     ends = row < symbols[symbol].stop_row and bars.close_ns[row] == bar_ns
                     if ends and symbols[symbol].meets:
                         opened = bars.values[0, row]
-                        at_price(
-                            orders, symbols, account, settings, costs, log, symbol, opened, start_ns, _OPEN, np.inf
-                        )
+                        at_price(desk, symbol, opened, start_ns, _OPEN, np.inf)
                 for symbol in range(count):
                     row = symbols[symbol].row
                     ends = row < symbols[symbol].stop_row and bars.close_ns[row] == bar_ns
@@ -185,10 +184,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                         if symbols[symbol].orders > 0 or symbols[symbol].quantity != 0.0:
                             opened, high = bars.values[0, row], bars.values[1, row]
                             low, close = bars.values[2, row], bars.values[3, row]
-                            walk_bar(
-                                orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, spare
-                            )
-                        rearm(orders, symbols, settings, symbol)
+                            walk_bar(desk, symbol, opened, high, low, close, spare)
+                        rearm(desk, symbol)
             for symbol in range(count):
                 row = symbols[symbol].row
                 if row < symbols[symbol].stop_row and bars.close_ns[row] == bar_ns:
@@ -206,7 +203,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 symbols[symbol].row = row + 1
                 if row + 1 == symbols[symbol].stop_row:
                     # Its data are over: what is held is sold at this close, and nothing is decided any more.
-                    _close(orders, symbols, account, settings, costs, log, symbol)
+                    _close(desk, symbol)
                     continue
                 signals: Any = np.int64(bars.signals[row])
                 held = symbols[symbol].quantity
@@ -222,8 +219,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     wants = signals & (ENTER_LONG | ENTER_SHORT) != 0
                 if wants:
                     close, atr = bars.values[3, row], bars.atr[row]
-                    decide(orders, symbols, account, settings, log, symbol, bar_ns, close, signals, atr)
-                    rearm(orders, symbols, settings, symbol)
+                    decide(desk, symbol, bar_ns, close, signals, atr)
+                    rearm(desk, symbol)
             # The account at this close.
             worth, cost = 0.0, 0.0
             for symbol in range(count):
@@ -263,8 +260,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 at += 1
                 takes = symbols[symbol].low_trigger == np.inf or time_ns >= symbols[symbol].wake_ns
                 if takes and is_sound and symbols[symbol].orders > 0:
-                    at_quote(orders, symbols, account, settings, costs, log, symbol, time_ns)
-                    rearm(orders, symbols, settings, symbol)
+                    at_quote(desk, symbol, time_ns)
+                    rearm(desk, symbol)
                     break
         else:
             low, high = symbols[symbol].low_trigger, symbols[symbol].high_trigger
@@ -288,20 +285,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
             if at < stop and ticks.time_ns[feed, at] < until_ns:
                 price, time_ns = ticks.first[feed, at], ticks.time_ns[feed, at]
                 symbols[symbol].mark = price
-                at_price(
-                    orders,
-                    symbols,
-                    account,
-                    settings,
-                    costs,
-                    log,
-                    symbol,
-                    price,
-                    time_ns,
-                    _TRADE,
-                    ticks.second[feed, at],
-                )
-                rearm(orders, symbols, settings, symbol)
+                at_price(desk, symbol, price, time_ns, _TRADE, ticks.second[feed, at])
+                rearm(desk, symbol)
                 at += 1
         ticks.at[feed] = at
         account[0].events += at - begun
@@ -310,16 +295,15 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
 
 
 @kernel
-def _send_listed(
-    orders: Records, symbols: Records, account: Records, settings: Records, listed: Records, log: Records
-) -> None:
+def _send_listed(desk: Desk, listed: Records) -> None:
+    account, settings = desk.account, desk.settings
     place = account[0].listed
     account[0].listed = place + 1
     order = listed[place : place + 1].copy()
     account[0].now_ns = order[0].sent_ns
     order[0].live_ns = order[0].sent_ns + settings[0].order_latency_ns
-    send(orders, symbols, account, log, order)
-    rearm(orders, symbols, settings, order[0].symbol)
+    send(desk, order)
+    rearm(desk, order[0].symbol)
 
 
 @kernel
@@ -336,10 +320,9 @@ def _pay_funding(symbols: Records, account: Records, bars: Decisions, symbol: in
 
 
 @kernel
-def _close(
-    orders: Records, symbols: Records, account: Records, settings: Records, costs: Records, log: Records, symbol: int
-) -> None:
+def _close(desk: Desk, symbol: int) -> None:
     """Close a position at its last price, and end its orders."""
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
     symbols[symbol].orders = 0
     symbols[symbol].entries = 0
     if symbols[symbol].quantity == 0.0:
@@ -354,6 +337,6 @@ def _close(
     order[0].has_arrived = 1
     order[0].sent_ns = account[0].now_ns
     order[0].expires_ns = NEVER_NS
-    send(orders, symbols, account, log, order)
-    fill(orders, symbols, account, settings, costs, log, symbol, 0, symbols[symbol].mark, _CLOSE, np.inf, bool(0))
+    send(desk, order)
+    fill(desk, symbol, 0, symbols[symbol].mark, _CLOSE, np.inf, bool(0))
     symbols[symbol].orders = 0

@@ -11,7 +11,7 @@ import numpy as np
 from daemon.core.backtest import Reason
 from daemon.engine.fills import fill, fits
 from daemon.engine.jit import kernel
-from daemon.engine.orders import NEVER_NS, Force, Kind, Records, Reference, Status
+from daemon.engine.orders import NEVER_NS, Desk, Force, Kind, Records, Reference, Status
 from daemon.engine.working import end, end_rests, liquidation_price, send, sweep, trailing_level
 
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
@@ -28,19 +28,10 @@ _NOTHING = -1
 
 
 @kernel
-def liquidate(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
-    symbol: int,
-    reference: float,
-    reference_kind: int,
-) -> None:
+def liquidate(desk: Desk, symbol: int, reference: float, reference_kind: int) -> None:
     """Close a whole position at the market, for its margin is gone; rests of its entries and its exits end with it."""
-    end_rests(orders, symbols, account, log, symbol, 0)
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
+    end_rests(desk, symbol, 0)
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol
     order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
@@ -53,18 +44,19 @@ def liquidate(
     room = symbols[symbol].room
     # A venue liquidates whatever the volume is.
     symbols[symbol].room = np.inf
-    if send(orders, symbols, account, log, order):
+    if send(desk, order):
         place = symbols[symbol].orders - 1
-        fill(orders, symbols, account, settings, costs, log, symbol, place, reference, reference_kind, np.inf, bool(0))
+        fill(desk, symbol, place, reference, reference_kind, np.inf, bool(0))
     symbols[symbol].room = room
 
 
 @kernel
-def expire(orders: Records, symbols: Records, account: Records, log: Records, symbol: int, now_ns: int) -> None:
+def expire(desk: Desk, symbol: int, now_ns: int) -> None:
     """End orders whose time is over."""
+    orders, symbols = desk.orders, desk.symbols
     for place in range(symbols[symbol].orders):
         if orders[symbol, place].expires_ns <= now_ns:
-            end(orders, symbols, account, log, symbol, place, _EXPIRED)
+            end(desk, symbol, place, _EXPIRED)
 
 
 @kernel
@@ -76,12 +68,7 @@ def _is_through(settings: Records, side: int, limit: float, price: float) -> boo
 
 @kernel
 def at_price(  # noqa: C901, PLR0912 - a branch an order type
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
+    desk: Desk,
     symbol: int,
     price: float,
     now_ns: int,
@@ -92,15 +79,16 @@ def at_price(  # noqa: C901, PLR0912 - a branch an order type
 
     size: base units the price offers to resting orders. Orders arrive whose time has come.
     """
+    orders, symbols, account, settings = desk.orders, desk.symbols, desk.account, desk.settings
     account[0].now_ns = now_ns
-    expire(orders, symbols, account, log, symbol, now_ns)
+    expire(desk, symbol, now_ns)
     held = symbols[symbol].quantity
     if held != 0.0:
         symbols[symbol].best = max(symbols[symbol].best, price)
         symbols[symbol].worst = min(symbols[symbol].worst, price)
         level = liquidation_price(symbols, settings, symbol)
         if (held > 0.0 and price <= level) or (held < 0.0 and price >= level):
-            liquidate(orders, symbols, account, settings, costs, log, symbol, price, reference_kind)
+            liquidate(desk, symbol, price, reference_kind)
     offered = size
     place = 0
     # Orders that fills send are met in the same round.
@@ -120,39 +108,29 @@ def at_price(  # noqa: C901, PLR0912 - a branch an order type
         if order.kind == _TRAILING:
             _trail(orders, symbol, place, price)
         if order.kind in (_STOP, _STOP_LIMIT) and (price - order.stop) * order.side >= 0.0:
-            _trigger(orders, symbols, account, log, symbol, place)
+            _trigger(desk, symbol, place)
             arrives = True
         elif order.kind == _TRAILING and order.extreme > 0.0:
             level = trailing_level(orders, symbol, place)
             if (price - level) * order.side >= 0.0:
-                _trigger(orders, symbols, account, log, symbol, place)
+                _trigger(desk, symbol, place)
         if order.kind == _MARKET:
-            _take(orders, symbols, account, settings, costs, log, symbol, place, taking, kind)
+            _take(desk, symbol, place, taking, kind)
         elif order.kind == _LIMIT:
             if arrives:
-                _arrive(orders, symbols, account, settings, costs, log, symbol, place, taking, kind)
+                _arrive(desk, symbol, place, taking, kind)
             elif _is_through(settings, order.side, order.price, price):
-                offered -= fill(
-                    orders, symbols, account, settings, costs, log, symbol, place, order.price, _LEVEL, offered, bool(1)
-                )
+                offered -= fill(desk, symbol, place, order.price, _LEVEL, offered, bool(1))
         place += 1
     sweep(orders, symbols, symbol)
 
 
 @kernel
-def at_quote(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
-    symbol: int,
-    now_ns: int,
-) -> None:
+def at_quote(desk: Desk, symbol: int, now_ns: int) -> None:
     """Let orders that take meet a quote: market orders, and limits that arrive. Resting orders wait for trades."""
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
     account[0].now_ns = now_ns
-    expire(orders, symbols, account, log, symbol, now_ns)
+    expire(desk, symbol, now_ns)
     place = 0
     while place < symbols[symbol].orders:
         order = orders[symbol, place]
@@ -161,67 +139,48 @@ def at_quote(
             arrives = order.has_arrived == 0
             orders[symbol, place].has_arrived = 1
             if order.kind == _MARKET:
-                _take(orders, symbols, account, settings, costs, log, symbol, place, taking, _QUOTE)
+                _take(desk, symbol, place, taking, _QUOTE)
             elif order.kind == _LIMIT and arrives:
-                _arrive(orders, symbols, account, settings, costs, log, symbol, place, taking, _QUOTE)
+                _arrive(desk, symbol, place, taking, _QUOTE)
         place += 1
     sweep(orders, symbols, symbol)
 
 
 @kernel
-def _arrive(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
-    symbol: int,
-    place: int,
-    price: float,
-    reference_kind: int,
-) -> None:
+def _arrive(desk: Desk, symbol: int, place: int, price: float, reference_kind: int) -> None:
     """Let a limit order arrive: what the market offers within its limit is taken, the rest rests or is cancelled."""
+    orders = desk.orders
     order = orders[symbol, place]
     if (order.price - price) * order.side >= 0.0:
         if order.post_only:
-            end(orders, symbols, account, log, symbol, place, _WOULD_TAKE)
+            end(desk, symbol, place, _WOULD_TAKE)
             return
         # What the volume left over takes again at the next price: it would trade, so it cannot rest.
         orders[symbol, place].has_arrived = 0
-        _take(orders, symbols, account, settings, costs, log, symbol, place, price, reference_kind)
+        _take(desk, symbol, place, price, reference_kind)
     elif order.force != _GTC:
-        end(orders, symbols, account, log, symbol, place, _NOT_FILLED)
+        end(desk, symbol, place, _NOT_FILLED)
 
 
 @kernel
-def _take(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
-    symbol: int,
-    place: int,
-    price: float,
-    reference_kind: int,
-) -> None:
+def _take(desk: Desk, symbol: int, place: int, price: float, reference_kind: int) -> None:
     """Let an order take at a price what volume and money allow; FOK takes all or nothing, IOC does not wait."""
+    orders = desk.orders
     order = orders[symbol, place]
-    if order.force != _FOK or fits(orders, symbols, account, settings, costs, symbol, place, price):
-        fill(orders, symbols, account, settings, costs, log, symbol, place, price, reference_kind, np.inf, bool(0))
+    if order.force != _FOK or fits(desk, symbol, place, price):
+        fill(desk, symbol, place, price, reference_kind, np.inf, bool(0))
     if order.force != _GTC and not order.is_done:
-        end(orders, symbols, account, log, symbol, place, _NOT_FILLED)
+        end(desk, symbol, place, _NOT_FILLED)
 
 
 @kernel
-def _trigger(orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int) -> None:
+def _trigger(desk: Desk, symbol: int, place: int) -> None:
     """Turn a stop into the order that it stands for; what is left of the entry that it protects ends."""
+    orders = desk.orders
     order = orders[symbol, place]
     orders[symbol, place].kind = _LIMIT if order.kind == _STOP_LIMIT else _MARKET
     if order.parent > 0:
-        end_rests(orders, symbols, account, log, symbol, order.parent)
+        end_rests(desk, symbol, order.parent)
 
 
 @kernel
@@ -236,53 +195,33 @@ def _trail(orders: Records, symbol: int, place: int, price: float) -> None:
 
 
 @kernel
-def walk_bar(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
-    symbol: int,
-    opened: float,
-    high: float,
-    low: float,
-    close: float,
-    spare: Records,
-) -> None:
+def walk_bar(desk: Desk, symbol: int, opened: float, high: float, low: float, close: float, spare: Records) -> None:
     """Walk a bar after its open both ways and keep the worse, or the better for an optimistic run.
 
     spare: (>= orders of a symbol,) ORDER, overwritten. Ways are judged by cash and position at the close; where they
     are equal the low comes first in a bar that rises or ends where it began, the high in one that falls.
     """
+    orders, symbols, account, settings = desk.orders, desk.symbols, desk.account, desk.settings
     first = close >= opened
     account[0].tries += 1
     count = symbols[symbol].orders
     for place in range(count):
         spare[place] = orders[symbol, place]
     kept_symbol, kept_account = symbols[symbol : symbol + 1].copy(), account.copy()
-    _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, first)
+    _walk(desk, symbol, opened, high, low, close, first)
     usual = account[0].cash + symbols[symbol].quantity * close
-    _restore(orders, symbols, account, symbol, count, spare, kept_symbol, kept_account)
-    _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, not first)
+    _restore(desk, symbol, count, spare, kept_symbol, kept_account)
+    _walk(desk, symbol, opened, high, low, close, not first)
     other = account[0].cash + symbols[symbol].quantity * close
     keeps = other > usual if settings[0].is_optimistic else other < usual
     if not keeps:
-        _restore(orders, symbols, account, symbol, count, spare, kept_symbol, kept_account)
-        _walk(orders, symbols, account, settings, costs, log, symbol, opened, high, low, close, first)
+        _restore(desk, symbol, count, spare, kept_symbol, kept_account)
+        _walk(desk, symbol, opened, high, low, close, first)
 
 
 @kernel
-def _restore(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    symbol: int,
-    count: int,
-    spare: Records,
-    kept_symbol: Records,
-    kept_account: Records,
-) -> None:
+def _restore(desk: Desk, symbol: int, count: int, spare: Records, kept_symbol: Records, kept_account: Records) -> None:
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
     for place in range(count):
         orders[symbol, place] = spare[place]
     symbols[symbol] = kept_symbol[0]
@@ -291,12 +230,7 @@ def _restore(
 
 @kernel
 def _walk(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
+    desk: Desk,
     symbol: int,
     opened: float,
     high: float,
@@ -305,32 +239,23 @@ def _walk(
     low_first: bool,  # noqa: FBT001
 ) -> None:
     if low_first:
-        _leg(orders, symbols, account, settings, costs, log, symbol, opened, low)
-        _leg(orders, symbols, account, settings, costs, log, symbol, low, high)
-        _leg(orders, symbols, account, settings, costs, log, symbol, high, close)
+        _leg(desk, symbol, opened, low)
+        _leg(desk, symbol, low, high)
+        _leg(desk, symbol, high, close)
     else:
-        _leg(orders, symbols, account, settings, costs, log, symbol, opened, high)
-        _leg(orders, symbols, account, settings, costs, log, symbol, high, low)
-        _leg(orders, symbols, account, settings, costs, log, symbol, low, close)
+        _leg(desk, symbol, opened, high)
+        _leg(desk, symbol, high, low)
+        _leg(desk, symbol, low, close)
 
 
 @kernel
-def _leg(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    settings: Records,
-    costs: Records,
-    log: Records,
-    symbol: int,
-    start: float,
-    stop: float,
-) -> None:
+def _leg(desk: Desk, symbol: int, start: float, stop: float) -> None:
     """Move a price from start to stop: orders are met in the order in which it reaches them."""
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
     way = 1 if stop > start else -1
     at = start
     while True:
-        place, level = _next_met(orders, symbols, settings, account, symbol, at, stop, way)
+        place, level = _next_met(desk, symbol, at, stop, way)
         if place == _NOTHING:
             break
         at = level
@@ -340,20 +265,20 @@ def _leg(
         # Trailing stops on the other side have followed so far.
         _follow(orders, symbols, symbol, at, account[0].now_ns)
         if place == symbols[symbol].orders:
-            liquidate(orders, symbols, account, settings, costs, log, symbol, at, _LEVEL)
+            liquidate(desk, symbol, at, _LEVEL)
             if symbols[symbol].quantity != 0.0:
                 break
         elif orders[symbol, place].kind == _LIMIT:
-            done = fill(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL, np.inf, bool(1))
+            done = fill(desk, symbol, place, at, _LEVEL, np.inf, bool(1))
             if done == 0.0 and not orders[symbol, place].is_done:
                 # Less than a lot is left of the bar's volume: no further limit order can fill.
                 symbols[symbol].room = 0.0
         elif orders[symbol, place].kind == _STOP_LIMIT:
-            _trigger(orders, symbols, account, log, symbol, place)
-            _arrive(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL)
+            _trigger(desk, symbol, place)
+            _arrive(desk, symbol, place, at, _LEVEL)
         else:
-            _trigger(orders, symbols, account, log, symbol, place)
-            _take(orders, symbols, account, settings, costs, log, symbol, place, at, _LEVEL)
+            _trigger(desk, symbol, place)
+            _take(desk, symbol, place, at, _LEVEL)
     if symbols[symbol].quantity != 0.0:
         symbols[symbol].best = max(symbols[symbol].best, stop)
         symbols[symbol].worst = min(symbols[symbol].worst, stop)
@@ -371,10 +296,7 @@ def _follow(orders: Records, symbols: Records, symbol: int, price: float, now_ns
 
 @kernel
 def _next_met(  # noqa: C901, PLR0912 - a branch an order type
-    orders: Records,
-    symbols: Records,
-    settings: Records,
-    account: Records,
+    desk: Desk,
     symbol: int,
     at: float,
     stop: float,
@@ -385,6 +307,7 @@ def _next_met(  # noqa: C901, PLR0912 - a branch an order type
     Returns its place, the number of orders for a liquidation, or -1. A level that lies behind the price already, as
     that of an exit that was sent just now may, is met at once.
     """
+    orders, symbols, settings, account = desk.orders, desk.symbols, desk.settings, desk.account
     now_ns = account[0].now_ns
     found = _NOTHING
     nearest, met = np.inf, at

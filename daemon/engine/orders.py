@@ -7,7 +7,7 @@ records. What there are many of (bars, ticks, fills once they are done) are colu
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -243,6 +243,22 @@ LOG: Final = np.dtype(
     align=True,
 )
 """A row of the log: a fill and why it has its price, or an order that ended without one."""
+
+
+class Desk(NamedTuple):
+    """Everything that a run trades with, as kernels pass it on.
+
+    orders: (symbols, places) ORDER. symbols: (symbols,) SYMBOL. account: (1,) ACCOUNT. settings: (1,) SETTINGS. costs:
+    (1,) costs.COSTS. log: (rows,) LOG.
+    """
+
+    orders: Records
+    symbols: Records
+    account: Records
+    settings: Records
+    costs: Records
+    log: Records
+
 
 FRACTION: Final = 0
 PRICE: Final = 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from daemon.core.backtest import Reason
 from daemon.engine.jit import kernel
-from daemon.engine.orders import NEVER_NS, Kind, Records, Status
+from daemon.engine.orders import NEVER_NS, Desk, Kind, Records, Status
 
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
 _FILLED, _TOO_MANY = int(Status.FILLED), int(Status.TOO_MANY)
@@ -60,8 +60,9 @@ def lots(quantity: float, lot: float) -> float:
 
 
 @kernel
-def send(orders: Records, symbols: Records, account: Records, log: Records, order: Records) -> bool:
+def send(desk: Desk, order: Records) -> bool:
     """Append an order, given as a record of shape (1,); its id and its place are set. False: there was no room."""
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
     symbol = order[0].symbol
     place = symbols[symbol].orders
     account[0].next_id += 1
@@ -69,7 +70,7 @@ def send(orders: Records, symbols: Records, account: Records, log: Records, orde
     # The last places are for orders that close a position: that must always be possible.
     if place >= orders.shape[1] - (0 if order[0].closes else _RESERVED):
         if order[0].parent == 0:
-            note(symbols, account, log, order, _TOO_MANY)
+            note(desk, order, _TOO_MANY)
         return False
     tick = symbols[symbol].tick
     if tick > 0.0:
@@ -86,8 +87,9 @@ def send(orders: Records, symbols: Records, account: Records, log: Records, orde
 
 
 @kernel
-def note(symbols: Records, account: Records, log: Records, order: Records, status: int) -> None:
+def note(desk: Desk, order: Records, status: int) -> None:
     """Log that an order, a record of shape (1,), ended without a fill."""
+    symbols, account, log = desk.symbols, desk.account, desk.log
     symbol = order[0].symbol
     row = account[0].log_rows
     if row >= log.size:
@@ -112,17 +114,16 @@ def note(symbols: Records, account: Records, log: Records, order: Records, statu
 
 
 @kernel
-def end(
-    orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int, status: int
-) -> None:
+def end(desk: Desk, symbol: int, place: int, status: int) -> None:
     """End an order; a status other than FILLED is logged."""
+    orders, symbols = desk.orders, desk.symbols
     if orders[symbol, place].is_done:
         return
     orders[symbol, place].is_done = 1
     if orders[symbol, place].reduces == 0:
         symbols[symbol].entries -= 1
     if status != _FILLED:
-        note(symbols, account, log, orders[symbol, place : place + 1], status)
+        note(desk, orders[symbol, place : place + 1], status)
 
 
 @kernel
@@ -160,13 +161,14 @@ def trailing_level(orders: Records, symbol: int, place: int) -> float:
 
 @kernel
 def rearm(  # noqa: C901, PLR0912 - a branch an order type
-    orders: Records, symbols: Records, settings: Records, symbol: int
+    desk: Desk, symbol: int
 ) -> None:
     """Find the prices between which, and the time before which, nothing can happen to a symbol's orders.
 
     low_trigger, high_trigger: strictly between the two no order fills, triggers or follows. wake_ns: an order goes live
     or expires. An order that fills at any price makes the low trigger infinite.
     """
+    orders, symbols, settings = desk.orders, desk.symbols, desk.settings
     low, high, wake = 0.0, np.inf, NEVER_NS
     if symbols[symbol].quantity > 0.0:
         low = liquidation_price(symbols, settings, symbol)
@@ -211,48 +213,31 @@ def rearm(  # noqa: C901, PLR0912 - a branch an order type
 
 
 @kernel
-def cancel_others(
-    orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int, oco: int
-) -> None:
+def cancel_others(desk: Desk, symbol: int, place: int, oco: int) -> None:
     """End the other orders of an OCO number."""
+    orders, symbols = desk.orders, desk.symbols
     for other in range(symbols[symbol].orders):
         if other != place and orders[symbol, other].oco == oco:
-            end(orders, symbols, account, log, symbol, other, _FILLED)
+            end(desk, symbol, other, _FILLED)
 
 
 @kernel
-def take_from_siblings(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    log: Records,
-    symbol: int,
-    place: int,
-    parent: int,
-    quantity: float,
-) -> None:
+def take_from_siblings(desk: Desk, symbol: int, place: int, parent: int, quantity: float) -> None:
     """Take what one exit of an entry has closed from its others: they share one quantity."""
+    orders, symbols = desk.orders, desk.symbols
     for other in range(symbols[symbol].orders):
         if other != place and orders[symbol, other].parent == parent and not orders[symbol, other].is_done:
             whole = orders[symbol, other].quantity
             left = whole - quantity
             orders[symbol, other].quantity = left
             if left <= DUST * whole:
-                end(orders, symbols, account, log, symbol, other, _FILLED)
+                end(desk, symbol, other, _FILLED)
 
 
 @kernel
-def protect(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    log: Records,
-    symbol: int,
-    place: int,
-    price: float,
-    quantity: float,
-) -> None:
+def protect(desk: Desk, symbol: int, place: int, price: float, quantity: float) -> None:
     """Send an entry's exits, or add a further fill of the entry to them: their prices stay those of the first fill."""
+    orders, symbols = desk.orders, desk.symbols
     entry = orders[symbol, place]
     parent = entry.id
     has_exits = False
@@ -263,28 +248,20 @@ def protect(
             has_exits = True
     if has_exits:
         return
-    _send_exit(orders, symbols, account, log, entry, _LOSS, entry.loss, entry.loss_is_fraction, price, quantity)
-    _send_exit(orders, symbols, account, log, entry, _TARGET, entry.target, entry.target_is_fraction, price, quantity)
-    _send_exit(orders, symbols, account, log, entry, _FOLLOW, entry.follow, entry.follow_is_fraction, price, quantity)
+    _send_exit(desk, entry, _LOSS, entry.loss, entry.loss_is_fraction, price, quantity)
+    _send_exit(desk, entry, _TARGET, entry.target, entry.target_is_fraction, price, quantity)
+    _send_exit(desk, entry, _FOLLOW, entry.follow, entry.follow_is_fraction, price, quantity)
 
 
 @kernel
 def _send_exit(
-    orders: Records,
-    symbols: Records,
-    account: Records,
-    log: Records,
-    entry: Any,
-    which: int,
-    distance: float,
-    is_fraction: int,
-    price: float,
-    quantity: float,
+    desk: Desk, entry: Any, which: int, distance: float, is_fraction: int, price: float, quantity: float
 ) -> None:
     """Send one exit of an entry, a record of ORDER; a distance of 0 is none, nor is one whose price would be below 0.
 
     It lies at the venue at once: the venue sends it itself.
     """
+    orders, account = desk.orders, desk.account
     away = distance * price if is_fraction else distance
     side = entry.side
     level = price - side * away if which == _LOSS else price + side * away
@@ -320,12 +297,13 @@ def _send_exit(
             order[0].activation = level
         else:
             order[0].extreme = price
-    send(orders, symbols, account, log, order)
+    send(desk, order)
 
 
 @kernel
-def send_opposite(orders: Records, symbols: Records, account: Records, log: Records, symbol: int, place: int) -> None:
+def send_opposite(desk: Desk, symbol: int, place: int) -> None:
     """Answer a filled order of a grid by its opposite, a step away."""
+    orders, account = desk.orders, desk.account
     order = np.zeros(1, orders.dtype)
     order[0] = orders[symbol, place]
     # What a grid buys it sells a step higher, and no more than that: answers reduce.
@@ -341,17 +319,18 @@ def send_opposite(orders: Records, symbols: Records, account: Records, log: Reco
     order[0].filled = 0.0
     # Exits of the filled order share their quantity with its opposite.
     order[0].parent = orders[symbol, place].id
-    send(orders, symbols, account, log, order)
+    send(desk, order)
 
 
 @kernel
-def end_rests(orders: Records, symbols: Records, account: Records, log: Records, symbol: int, parent: int) -> None:
+def end_rests(desk: Desk, symbol: int, parent: int) -> None:
     """End what is left of entries that have begun to fill: of one where `parent` is its id, of all where it is 0.
 
     Who leaves a position does not go on entering it.
     """
+    orders, symbols = desk.orders, desk.symbols
     for place in range(symbols[symbol].orders):
         order = orders[symbol, place]
         is_rest = order.reduces == 0 and order.filled > 0.0 and not order.is_done
         if is_rest and parent in (0, order.id):
-            end(orders, symbols, account, log, symbol, place, _FILLED)
+            end(desk, symbol, place, _FILLED)

@@ -1,10 +1,13 @@
 """The bar contract, orders and fills of `docs/backtest.md`, sentence by sentence; both loops must agree on each."""
 
+import math
+
 import pytest
-from simulated import WIDTH_NS, a_spec, away, bars, buy, costs, exits, flat, quotes, run, sell, trade, trades
+from simulated import WIDTH_NS, a_spec, away, bars, buy, costs, exits, flat, quotes, run, sell, steps, trade, trades
 
 from daemon.core.backtest import Account, FixedBps, Latency, ListedOrder, OrderList, Trailing, VolumeWeighted
-from daemon.engine.simulate import ORDERS_A_SYMBOL
+from daemon.engine.loop import ORDERS_A_SYMBOL
+from daemon.engine.orders import Status
 
 QUIET = (100, 100, 100, 100)
 
@@ -73,7 +76,7 @@ def test_a_limit_that_arrives_and_could_trade_takes_at_the_open():
 def test_slippage_never_takes_a_limit_beyond_its_price():
     slipping = costs(slippage=FixedBps(bps=100))
     traded = trade(flat(2), buy(1, type="limit", price=100.5), sell(2, at=1, type="limit", price=99.8), costs=slipping)
-    assert traded.fills == [(0, "entry", 1, 100.5), (1, "entry", -1, 99.8), (1, "entry", -1, 99.8)]
+    assert traded.fills == [(0, "entry", 1, 100.5), (1, "manual", -1, 99.8), (1, "entry", -1, 99.8)]
 
 
 def test_a_limit_that_could_not_trade_at_its_open_rests():
@@ -145,10 +148,18 @@ def test_a_fok_order_counts_what_its_slippage_costs():
     assert trade(flat(1), buy(99, **fok), costs=slipping).fills == [(0, "entry", 99, 101)]
 
 
+def test_time_in_force_holds_for_market_orders_and_triggered_stops_too():
+    thin = bars((*QUIET, 100), (100, 110, 100, 110, 100))
+    market = trade(thin, buy(15, time_in_force="IOC"), costs=capped(0.1))
+    assert (market.fills, market.ends) == ([(0, "entry", 10, 100)], [(0, "not_filled")])
+    stop = trade(thin, buy(15, type="stop", stop_price=105, time_in_force="FOK"), costs=capped(0.1))
+    assert (stop.fills, stop.ends) == ([], [(1, "not_filled")])
+
+
 def test_a_fok_order_may_reverse_a_position_with_the_money_that_closing_frees():
     fok = {"type": "limit", "price": 99, "time_in_force": "FOK"}
     assert trade(flat(2), buy(100), sell(200, at=1, **fok)).fills[1:] == [
-        (1, "entry", -100, 100),
+        (1, "manual", -100, 100),
         (1, "entry", -100, 100),
     ]
     assert trade(flat(2), buy(100), sell(201, at=1, **fok)).ends == [(1, "not_filled")]
@@ -159,6 +170,15 @@ def test_an_order_whose_time_is_over_at_a_bars_start_ends():
     early = trade(falls, buy(1, type="limit", price=95, time_in_force="GTD", until=2))
     assert (early.fills, early.ends) == ([], [(2, "expired")])
     assert trade(falls, buy(1, type="limit", price=95, time_in_force="GTD", until=2.5)).fills == [(2, "entry", 1, 95)]
+
+
+def test_all_symbols_open_before_any_walks_its_path():
+    # What the first symbol earns inside of its bar comes too late for the open of the second.
+    first, second = bars(QUIET, (100, 200, 100, 200)), flat(2)
+    orders = buy(100), sell(100, type="limit", price=200, reduce_only=True), buy(1, symbol=1, at=1)
+    traded = trade([first, second], *orders)
+    assert traded.fills == [(0, "entry", 100, 100), (1, "manual", -100, 200)]
+    assert traded.ends == [(1, "no_money")]
 
 
 # The path.
@@ -178,11 +198,13 @@ def test_a_short_of_stop_and_target_in_one_bar_is_stopped_high_first():
     assert trade(OUTSIDE, short, optimistic=True).fills[1:] == [(0, "take_profit", 1, 95)]
 
 
-def test_where_both_ways_leave_the_same_the_low_comes_first():
+def test_where_both_ways_leave_the_same_the_low_comes_first_unless_the_bar_falls():
     # Both limits fill either way, and leave the same.
     orders = buy(1, type="limit", price=95), sell(1, type="limit", price=105)
-    for optimistic in (False, True):
-        assert trade(OUTSIDE, *orders, optimistic=optimistic).fills == [(0, "entry", 1, 95), (0, "entry", -1, 105)]
+    low_first, high_first = [(0, "entry", 1, 95), (0, "manual", -1, 105)], [(0, "entry", -1, 105), (0, "manual", 1, 95)]
+    for bar, fills in ((OUTSIDE, low_first), (bars((100, 106, 94, 99)), high_first)):
+        for optimistic in (False, True):
+            assert trade(bar, *orders, optimistic=optimistic).fills == fills
 
 
 def test_a_stop_along_the_path_fills_at_its_level_a_limit_at_its_limit():
@@ -317,7 +339,7 @@ def test_a_limit_order_that_money_ends_leaves_the_volume_to_others():
     falls = bars((*QUIET, 1_000), (100, 100, 90, 95, 1_000))
     orders = buy(100), buy(1, type="limit", price=97), sell(100, type="stop", stop_price=95, reduce_only=True)
     traded = trade(falls, *orders, costs=capped(0.1))
-    assert traded.fills == [(0, "entry", 100, 100), (1, "manual", -100, 95)]
+    assert traded.fills == [(0, "entry", 100, 100), (1, "stop_loss", -100, 95)]
     assert traded.ends == [(1, "no_money")]
 
 
@@ -350,6 +372,16 @@ def test_further_fills_of_an_entry_add_to_its_exits_at_the_distances_of_the_firs
     thin = bars((100, 100, 100, 100, 60), (104, 104, 104, 104, 60), (104, 104, 90, 92, 1_000))
     traded = trade(thin, buy(10, exits=exits(loss=5)), costs=capped(0.1))
     assert traded.fills == [(0, "entry", 6, 100), (1, "entry", 4, 104), (2, "stop_loss", -10, 95)]
+
+
+@pytest.mark.parametrize(
+    "exit_of", [exits(loss=5), exits(target=5), exits(trail=5)], ids=["stop", "target", "trailing"]
+)
+def test_what_is_left_of_an_entry_ends_with_its_first_exit(exit_of):
+    thin = bars((*QUIET, 40), (100, 106, 94, 100, 80), (*QUIET, 1_000), (*QUIET, 1_000))
+    traded = trade(thin, buy(40, exits=exit_of), costs=capped(0.1))
+    assert sum(fill[2] for fill in traded.fills if fill[1] == "entry") < 40
+    assert not any(fill[1] == "entry" for fill in traded.fills if fill[0] > 1)
 
 
 def test_exits_are_at_distances_from_the_price_that_was_paid():
@@ -387,6 +419,11 @@ def test_a_reduce_only_order_is_cut_to_the_position():
     assert traded.fills == [(0, "entry", 3, 100), (1, "manual", -3, 100)]
 
 
+def test_a_reduce_only_order_that_finds_nothing_to_reduce_ends():
+    traded = trade(flat(2), sell(10, reduce_only=True), buy(1, at=1))
+    assert (traded.fills, traded.ends) == ([(1, "entry", 1, 100)], [(0, "nothing_held")])
+
+
 def test_a_reduce_only_order_ends_when_the_position_is_flat():
     orders = buy(3), sell(3, type="limit", price=105, reduce_only=True), sell(at=1), buy(3, at=2)
     traded = trade(bars(QUIET, QUIET, QUIET, (100, 110, 100, 110)), *orders)
@@ -395,8 +432,9 @@ def test_a_reduce_only_order_ends_when_the_position_is_flat():
 
 def test_a_take_profit_order_only_reduces():
     rises = bars(QUIET, (100, 110, 100, 110))
-    assert trade(rises, buy(3), sell(5, type="take_profit", price=105)).fills[1:] == [(1, "manual", -3, 105)]
-    assert trade(rises, sell(5, type="take_profit", price=105)).fills == []
+    assert trade(rises, buy(3), sell(5, type="take_profit", price=105)).fills[1:] == [(1, "take_profit", -3, 105)]
+    alone = trade(rises, sell(5, type="take_profit", price=105))
+    assert (alone.fills, alone.ends) == ([], [(1, "nothing_held")])
 
 
 def test_an_order_without_a_size_closes_the_position():
@@ -406,7 +444,7 @@ def test_an_order_without_a_size_closes_the_position():
 
 def test_an_order_larger_than_the_position_closes_it_then_opens_the_other_side_in_two_fills():
     traded = trade(flat(2), buy(3, exits=exits(loss=5)), sell(5, at=1))
-    assert traded.fills == [(0, "entry", 3, 100), (1, "entry", -3, 100), (1, "entry", -2, 100)]
+    assert traded.fills == [(0, "entry", 3, 100), (1, "manual", -3, 100), (1, "entry", -2, 100)]
     assert traded.outcome.log["position"][:3].tolist() == [1, 1, 2]
 
 
@@ -459,13 +497,23 @@ def test_less_than_a_lot_is_rejected():
 
 def test_an_opening_order_below_the_least_notional_is_rejected_a_closing_one_is_not():
     traded = trade(flat(2), buy(0.4), buy(0.6), sell(0.1, at=1), min_notional=50)
-    assert traded.fills == [(0, "entry", 0.6, 100), (1, "entry", -0.1, 100)]
+    assert traded.fills == [(0, "entry", 0.6, 100), (1, "manual", -0.1, 100)]
     assert traded.ends == [(0, "too_small")]
 
 
 def test_the_least_notional_judges_the_order_not_the_part_that_volume_allows():
     traded = trade(bars((*QUIET, 2), QUIET), buy(10), min_notional=50, costs=capped(0.1))
     assert traded.fills == [(0, "entry", 0.2, 100), (1, "entry", 9.8, 100)]
+
+
+def test_what_turns_a_position_is_held_against_the_least_notional_by_itself():
+    traded = trade(flat(2), buy(1), sell(1.4, at=1), min_notional=50)
+    assert (traded.fills[1:], traded.ends) == ([(1, "manual", -1, 100)], [(1, "too_small")])
+
+
+def test_multiples_of_a_lot_and_of_a_tick_are_what_is_written():
+    traded = trade(steps(0.3, 0.3), buy(0.34), lot_size=0.1, tick_size=0.1)
+    assert (traded.outcome.log["quantity"][0], traded.outcome.log["price"][0]) == (0.3, 0.3)
 
 
 def test_limits_round_to_the_passive_side_and_stops_away_from_the_market():
@@ -557,7 +605,7 @@ def test_market_orders_fill_at_the_far_side_of_a_quote():
     feeds = [quotes((0.25, 99, 101), (0.5, 98, 102))]
     assert trade(flat(1), buy(1), sell(1, at=0.375), feeds=feeds).fills == [
         (0.25, "entry", 1, 101),
-        (0.5, "entry", -1, 98),
+        (0.5, "manual", -1, 98),
     ]
 
 
@@ -565,6 +613,20 @@ def test_a_stop_that_a_trade_triggers_fills_at_the_last_quotes_far_side():
     feeds = [trades((0.25, 100, 1), (0.75, 94, 1)), quotes((0.125, 99, 101), (0.5, 92, 96))]
     traded = trade(flat(1), buy(1, at=0.25, exits=exits(loss=5)), feeds=feeds)
     assert traded.fills == [(0.25, "entry", 1, 101), (0.75, "stop_loss", -1, 92)]
+
+
+def test_an_order_that_takes_gets_the_worse_of_the_trade_and_an_older_quote():
+    feeds = [trades((0.5, 105, 1), (0.75, 95, 1)), quotes((0.25, 99, 101))]
+    assert trade(flat(1), buy(1, at=0.375), sell(1, at=0.625), feeds=feeds).fills == [
+        (0.5, "entry", 1, 105),
+        (0.75, "manual", -1, 95),
+    ]
+
+
+@pytest.mark.parametrize("quote", [(101, 99), (0, 100), (100, 0), (math.nan, 100)])
+def test_a_crossed_or_empty_quote_is_none(quote):
+    feeds = [trades((0.75, 100, 1)), quotes((0.25, 90, 91), (0.5, *quote))]
+    assert trade(flat(1), buy(1, at=0.375), feeds=feeds).fills == [(0.75, "entry", 1, 100)]
 
 
 def test_resting_limits_wait_for_trades_whatever_is_quoted():
@@ -604,7 +666,8 @@ def test_an_order_expires_between_trades():
 def test_more_orders_than_a_symbol_has_room_for_are_refused_one_by_one():
     orders = [buy(1, type="limit", price=50) for _ in range(ORDERS_A_SYMBOL + 2)]
     outcome = run((a_spec(program=OrderList(tuple(orders))), [flat(3)], []))
-    assert outcome.log["status"].tolist() == [6, 6]
+    # The last eight places are kept for orders that close.
+    assert outcome.log["status"].tolist() == [Status.TOO_MANY] * 10
 
 
 def test_a_listed_distance_in_atr_is_refused():

@@ -11,7 +11,6 @@ from simulated import (
     a_spec,
     as_bars,
     as_feed,
-    as_log,
     away,
     bars,
     buy,
@@ -20,8 +19,8 @@ from simulated import (
     flat,
     naive,
     quotes,
-    run,
     sell,
+    steps,
     trade,
     trades,
 )
@@ -35,11 +34,6 @@ from daemon.engine.simulate import Chunk, Feed, Progress, Simulation
 QUIET = (100, 100, 100, 100)
 LONG, SHORT, LEAVE_LONG, LEAVE_SHORT = Signal.ENTER_LONG, Signal.ENTER_SHORT, Signal.EXIT_LONG, Signal.EXIT_SHORT
 ONE = Fixed(quantity=1.0)
-
-
-def steps(*prices, **fields):
-    """Return bars that stand still at these prices."""
-    return bars(*[(price,) * 4 for price in prices], **fields)
 
 
 # Decisions.
@@ -257,6 +251,13 @@ def test_kelly_stakes_its_start_until_enough_trades_are_closed_and_never_more_th
     assert kelly_after(90, 90) == 0
 
 
+def test_kelly_counts_funding_as_part_of_what_a_trade_brought():
+    said = {0: LONG, 2: LEAVE_LONG, 4: LONG}
+    sizing = spec_of.Kelly(fraction=1.0, least_trades=1, start=0.1)
+    for rate, count in ((-0.01, 2), (0.01, 1)):
+        assert len(quantity_of(flat(7, signals=said, funding=[(2.5, rate)]), sizing=sizing)) == count
+
+
 def test_a_positions_limit_holds_for_every_sizing():
     series = flat(2, signals={0: LONG}, atr=1.0, sigma=0.001)
     account = Account(max_position_notional=500.0)
@@ -266,10 +267,17 @@ def test_a_positions_limit_holds_for_every_sizing():
 
 
 def test_a_purchase_in_parts_takes_its_part_of_the_share_each_time_though_it_holds():
-    spec = a_spec(program=spec_of.Averaging(every_bars=1, purchases=4))
-    series = flat(4, signals=dict.fromkeys(range(3), LONG))
-    fills = [row for row in as_log(run((spec, [series], [])).log) if row.side > 0]
-    assert [fill.quantity for fill in fills] == [25, 25, 25]
+    series = steps(100, 100, 125, 250, 250, signals=dict.fromkeys(range(4), LONG))
+    program = spec_of.Averaging(every_bars=1, purchases=4)
+    # A quarter of what there was to begin with, not of what has become of it.
+    assert quantity_of(series, program=program) == [25, 20, 10, 10]
+
+
+def test_a_purchase_that_waits_for_volume_does_not_keep_the_next_from_being_sent():
+    still = bars((*QUIET, 0.0), (*QUIET, 0.0), (*QUIET, 0.0), QUIET, signals=dict.fromkeys(range(2), LONG))
+    thin = costs(slippage=VolumeWeighted(impact=0.0, half_spread_bps=0.0, participation_cap=1.0))
+    program = spec_of.Averaging(every_bars=1, purchases=4)
+    assert quantity_of(still, program=program, costs=thin) == [25, 25]
 
 
 # Order of events.
@@ -301,12 +309,21 @@ def test_feeds_of_one_moment_come_in_their_order():
     assert trade(flat(1), buy(1, at=0.25), feeds=[second, first]).fills == [(0.5, "entry", 1, 99)]
 
 
-def test_equity_is_sampled_at_each_close_of_any_symbol_and_once_at_the_end():
+def test_equity_is_sampled_at_each_close_of_any_symbol():
     series = [bars(QUIET, QUIET, starts=[0, 2]), bars(QUIET, QUIET, starts=[0, 5])]
     samples = trade(series).outcome.samples
     assert (samples.time_ns // WIDTH_NS).tolist() == [1, 3, 6]
-    after_bars = trade(flat(1), feeds=[trades((1.5, 100, 1))]).outcome.samples
-    assert (after_bars.time_ns / WIDTH_NS).tolist() == [1, 1.5]
+
+
+def test_a_symbol_is_closed_where_its_own_data_end():
+    traded = trade([steps(100, 110), flat(4)], buy(10), buy(1, symbol=1), sell(1, at=2))
+    assert traded.equity == [10_000, 10_100, 10_100, 10_100]
+    assert traded.outcome.log["time_ns"].tolist() == [0, 0, 2 * WIDTH_NS, 4 * WIDTH_NS]
+
+
+def test_ticks_after_a_symbols_last_bar_are_none():
+    traded = trade(flat(1), buy(1, at=1), feeds=[trades((0.5, 100, 1), (1, 105, 1), (1.5, 110, 1))])
+    assert (traded.fills, traded.equity, traded.outcome.events) == ([], [10_000], 2)
 
 
 def test_a_bar_after_a_hole_fills_what_waited_over_it():
@@ -413,7 +430,7 @@ def test_a_stress_multiplier_scales_fees_and_slippage():
 
 def test_slippage_never_takes_more_than_half_of_a_price():
     absurd = costs(slippage=FixedBps(bps=50_000))
-    assert trade(flat(2), buy(1), sell(1, at=1), costs=absurd).fills == [(0, "entry", 1, 150), (1, "entry", -1, 50)]
+    assert trade(flat(2), buy(1), sell(1, at=1), costs=absurd).fills == [(0, "entry", 1, 150), (1, "manual", -1, 50)]
 
 
 def test_impact_on_ticks_is_judged_by_the_last_complete_bar():
