@@ -6,7 +6,7 @@ import numpy as np
 
 from daemon.core.backtest import Reason
 from daemon.engine.fills import equity_of
-from daemon.engine.jit import kernel
+from daemon.engine.jit import constants, kernel
 from daemon.engine.orders import (
     ATR,
     ATR_RISK,
@@ -21,11 +21,12 @@ from daemon.engine.orders import (
     Records,
     Status,
 )
-from daemon.engine.working import end, end_rests, send, sweep
+from daemon.engine.working import ALL_ENTRIES, end, end_rests, send, sweep
 
-_MARKET, _LIMIT, _STOP, _STOP_LIMIT = int(Kind.MARKET), int(Kind.LIMIT), int(Kind.STOP), int(Kind.STOP_LIMIT)
-_ENTRY, _SIGNAL, _TIMEOUT = int(Reason.ENTRY), int(Reason.SIGNAL), int(Reason.TIMEOUT)
-_FILLED = int(Status.FILLED)
+_MARKET, _LIMIT, _STOP, _STOP_LIMIT = constants([Kind.MARKET, Kind.LIMIT, Kind.STOP, Kind.STOP_LIMIT])
+_ENTRY, _SIGNAL, _TIMEOUT = constants([Reason.ENTRY, Reason.SIGNAL, Reason.TIMEOUT])
+(_FILLED,) = constants([Status.FILLED])
+(_BUYS,) = constants([1])
 
 # Bits of a bar's signals.
 ENTER_LONG = 1
@@ -65,7 +66,7 @@ def decide(  # noqa: C901 - exits, waiting entries, entries
     if not signals & (ENTER_LONG | ENTER_SHORT):
         return
     if settings[0].is_averaging:
-        _send_entry(desk, symbol, close_ns, close, atr, 1)
+        _send_entry(desk, symbol, close_ns, close, atr, _BUYS)
         return
     if (held != 0.0 and not leaves) or symbols[symbol].entries > 0:
         return
@@ -85,7 +86,7 @@ def _send_exit(desk: Desk, symbol: int, close_ns: int, reason: int) -> None:
     for place in range(symbols[symbol].orders):
         if orders[symbol, place].closes and not orders[symbol, place].is_done:
             return  # one is under way
-    end_rests(desk, symbol, 0)
+    end_rests(desk, symbol, ALL_ENTRIES)
     sweep(orders, symbols, symbol)
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol

@@ -6,13 +6,13 @@ rules. All kernels work on the records of `orders`; `symbol` is a row of `symbol
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from daemon.core.backtest import Reason
 from daemon.engine.costs import MAX_SLIPPAGE, impact
-from daemon.engine.jit import kernel
+from daemon.engine.jit import constants, kernel
 from daemon.engine.orders import Desk, Kind, Records, Status
 from daemon.engine.working import (
     DUST,
@@ -26,11 +26,11 @@ from daemon.engine.working import (
     take_from_siblings,
 )
 
-_LIMIT: Final = int(Kind.LIMIT)
-_FILLED, _TOO_SMALL, _NO_MONEY = int(Status.FILLED), int(Status.TOO_SMALL), int(Status.NO_MONEY)
-_NOTHING_HELD: Final = int(Status.NOTHING_HELD)
-_ENTRY, _MANUAL = int(Reason.ENTRY), int(Reason.MANUAL)
-_LIQUIDATION: Final = int(Reason.LIQUIDATION)
+(_LIMIT,) = constants([Kind.LIMIT])
+_FILLED, _TOO_SMALL, _NO_MONEY, _NOTHING_HELD = constants(
+    [Status.FILLED, Status.TOO_SMALL, Status.NO_MONEY, Status.NOTHING_HELD]
+)
+_ENTRY, _MANUAL, _LIQUIDATION = constants([Reason.ENTRY, Reason.MANUAL, Reason.LIQUIDATION])
 
 
 @kernel

@@ -6,12 +6,13 @@ arguments are always C-contiguous, writable arrays and plain scalars, so each ke
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 F = TypeVar("F", bound="Callable[..., object]")
 
@@ -23,3 +24,8 @@ def kernel(function: F) -> F:
     compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     KERNELS.append(compiled)
     return cast("F", compiled)
+
+
+def constants(numbers: Iterable[int]) -> Any:
+    """Return numbers as kernels hand them to kernels: of a plain int the callee is compiled anew for each value."""
+    return tuple(np.int64(number) for number in numbers)

@@ -15,13 +15,14 @@ from daemon.core.backtest import Reason
 from daemon.core.market import Float64s, Int64s
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
 from daemon.engine.fills import fill
-from daemon.engine.jit import kernel
+from daemon.engine.jit import constants, kernel
 from daemon.engine.matching import at_price, at_quote, walk_bar
 from daemon.engine.orders import NEVER_NS, Desk, Records, Reference
 from daemon.engine.working import rearm, send
 
-_OPEN, _TRADE, _CLOSE = int(Reference.OPEN), int(Reference.TRADE), int(Reference.CLOSE)
-_MANUAL = int(Reason.MANUAL)
+_OPEN, _TRADE, _CLOSE = constants([Reference.OPEN, Reference.TRADE, Reference.CLOSE])
+(_MANUAL,) = constants([Reason.MANUAL])
+_FIRST, _NEVER_NS = constants([0, NEVER_NS])
 
 TRADES: Final = 0
 QUOTES: Final = 1
@@ -113,11 +114,11 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         if account[0].events >= last_event:
             return 3
         # What comes next: the earliest bar, tick and listed order.
-        bar_ns = NEVER_NS
+        bar_ns = _NEVER_NS
         for symbol in range(count):
             if symbols[symbol].row < symbols[symbol].stop_row:
                 bar_ns = min(bar_ns, bars.close_ns[symbols[symbol].row])
-        feed, tick_ns, until_ns = -1, NEVER_NS, NEVER_NS
+        feed, tick_ns, until_ns = -1, _NEVER_NS, _NEVER_NS
         for each in range(feeds):
             if ticks.at[each] < ticks.stop[each]:
                 time_ns = ticks.time_ns[each, ticks.at[each]]
@@ -338,5 +339,5 @@ def _close(desk: Desk, symbol: int) -> None:
     order[0].sent_ns = account[0].now_ns
     order[0].expires_ns = NEVER_NS
     send(desk, order)
-    fill(desk, symbol, 0, symbols[symbol].mark, _CLOSE, np.inf, bool(0))
+    fill(desk, symbol, _FIRST, symbols[symbol].mark, _CLOSE, np.inf, bool(0))
     symbols[symbol].orders = 0

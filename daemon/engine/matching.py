@@ -10,28 +10,24 @@ import numpy as np
 
 from daemon.core.backtest import Reason
 from daemon.engine.fills import fill, fits
-from daemon.engine.jit import kernel
+from daemon.engine.jit import constants, kernel
 from daemon.engine.orders import NEVER_NS, Desk, Force, Kind, Records, Reference, Status
-from daemon.engine.working import end, end_rests, liquidation_price, send, sweep, trailing_level
+from daemon.engine.working import ALL_ENTRIES, end, end_rests, liquidation_price, send, sweep, trailing_level
 
-_MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
-_GTC, _IOC, _FOK = (int(force) for force in Force)
-_OPEN, _LEVEL, _TRADE, _QUOTE = (
-    int(Reference.OPEN),
-    int(Reference.LEVEL),
-    int(Reference.TRADE),
-    int(Reference.QUOTE),
-)
-_WOULD_TAKE, _NOT_FILLED, _EXPIRED = int(Status.WOULD_TAKE), int(Status.NOT_FILLED), int(Status.EXPIRED)
-_LIQUIDATION = int(Reason.LIQUIDATION)
+_MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = constants(Kind)
+_GTC, _IOC, _FOK = constants(Force)
+_OPEN, _LEVEL, _QUOTE = constants([Reference.OPEN, Reference.LEVEL, Reference.QUOTE])
+_WOULD_TAKE, _NOT_FILLED, _EXPIRED = constants([Status.WOULD_TAKE, Status.NOT_FILLED, Status.EXPIRED])
+(_LIQUIDATION,) = constants([Reason.LIQUIDATION])
 _NOTHING = -1
+(_FIRST,) = constants([0])
 
 
 @kernel
 def liquidate(desk: Desk, symbol: int, reference: float, reference_kind: int) -> None:
     """Close a whole position at the market, for its margin is gone; rests of its entries and its exits end with it."""
     orders, symbols, account = desk.orders, desk.symbols, desk.account
-    end_rests(desk, symbol, 0)
+    end_rests(desk, symbol, ALL_ENTRIES)
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol
     order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
@@ -90,7 +86,7 @@ def at_price(  # noqa: C901, PLR0912 - a branch an order type
         if (held > 0.0 and price <= level) or (held < 0.0 and price >= level):
             liquidate(desk, symbol, price, reference_kind)
     offered = size
-    place = 0
+    place = _FIRST
     # Orders that fills send are met in the same round.
     while place < symbols[symbol].orders:
         order = orders[symbol, place]
@@ -131,7 +127,7 @@ def at_quote(desk: Desk, symbol: int, now_ns: int) -> None:
     orders, symbols, account = desk.orders, desk.symbols, desk.account
     account[0].now_ns = now_ns
     expire(desk, symbol, now_ns)
-    place = 0
+    place = _FIRST
     while place < symbols[symbol].orders:
         order = orders[symbol, place]
         if not order.is_done and order.live_ns <= now_ns:

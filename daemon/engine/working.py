@@ -11,18 +11,18 @@ from typing import Any, Final
 import numpy as np
 
 from daemon.core.backtest import Reason
-from daemon.engine.jit import kernel
+from daemon.engine.jit import constants, kernel
 from daemon.engine.orders import NEVER_NS, Desk, Kind, Records, Status
 
-_MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = (int(kind) for kind in Kind)
-_FILLED, _TOO_MANY = int(Status.FILLED), int(Status.TOO_MANY)
-_ENTRY_REASON, _TARGET_REASON, _LOSS_REASON, _TRAILING_REASON = (
-    int(Reason.ENTRY),
-    int(Reason.TAKE_PROFIT),
-    int(Reason.STOP_LOSS),
-    int(Reason.TRAILING_STOP),
+_MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = constants(Kind)
+_FILLED, _TOO_MANY = constants([Status.FILLED, Status.TOO_MANY])
+_ENTRY_REASON, _TARGET_REASON, _LOSS_REASON, _TRAILING_REASON = constants(
+    [Reason.ENTRY, Reason.TAKE_PROFIT, Reason.STOP_LOSS, Reason.TRAILING_STOP]
 )
-_LOSS, _TARGET, _FOLLOW = 0, 1, 2
+_LOSS, _TARGET, _FOLLOW = constants(range(3))
+
+# In place of an entry: all of them.
+(ALL_ENTRIES,) = constants([0])
 
 _RESERVED: Final = 8
 

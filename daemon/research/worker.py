@@ -33,6 +33,7 @@ CANCEL: Final = "cancel"
 PROGRESS_S: Final = 0.1
 
 _NICE: Final = 10
+_IDLE_S: Final = 3.0
 
 
 class Runner(Protocol):
@@ -79,16 +80,19 @@ def worker_main(pipe: Connection, setup: WorkerSetup) -> None:
     _lower_priority()
     from daemon.research.jobs import JobRunner
     from daemon.research.strategies import RuleBook
-    from daemon.research.warmup import warm_jobs
+    from daemon.research.warmup import warm_backtest, warm_probe
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment
 
     book = RuleBook(setup.strategies)
-    warm_jobs(book)
+    warm_probe(book)
     with Environment(setup.data_dir, setup.store, readonly=True) as env:
         runner = (setup.runner or JobRunner)(BarStore(env), book)
         try:
             pipe.send(READY)
+            # Backtests have larger kernels: they are loaded when there is nothing better to do.
+            if not pipe.poll(_IDLE_S):
+                warm_backtest()
             while True:
                 job = pipe.recv()
                 if job != CANCEL:  # one that came after its job was done

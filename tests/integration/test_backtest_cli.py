@@ -14,6 +14,7 @@ from daemon.app.cli import backtest
 from daemon.app.cli.backtest_summary import print_status
 from daemon.core.errors import Code, Conflict, JobFailed
 from daemon.research.backtest_result import BacktestResult, BacktestStatus, EquityPoint, Receipt, Trade
+from daemon.research.warmup import warm_backtest
 
 CONFIG = {
     "strategy": {
@@ -34,6 +35,12 @@ CONFIG = {
         "slippageModel": "volume_weighted",
     },
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    """The first backtest on a machine says that it compiles: that one is here."""
+    warm_backtest()
 
 
 @pytest.fixture(scope="module")

@@ -277,9 +277,9 @@ def test_kernels_are_compiled_once_for_all_processes(tmp_path):
     script = (
         "from pathlib import Path\n"
         "from daemon.research import strategies\n"
-        "from daemon.research.warmup import warm_jobs, warmth\n"
+        "from daemon.research.warmup import warm_probe, warmth\n"
         "assert (warmth().loaded, warmth().compiled) == (0, 0)\n"
-        "warm_jobs(strategies.load([Path('strategies.json')]))\n"
+        "warm_probe(strategies.load([Path('strategies.json')]))\n"
         "print(*warmth())\n"
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}

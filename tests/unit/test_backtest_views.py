@@ -99,7 +99,8 @@ def result_of(backtest_id, **changed):
     costs = results.CostReport(**_zeros(results.CostReport) | {"model": model})
     fields = {
         "id": backtest_id, "name": "a name", "status": "completed", "fingerprint": "f" * 32, "engine_version": "1+1",
-        "config": {}, "resolved": {"costs": {"taker_rate": 0.001}, "markets": [{"tick_size": 0.1}]}, "readings": ["one"],
+        "config": {}, "resolved": {"costs": {"taker_rate": 0.001}, "markets": [{"tick_size": 0.1}]},
+        "readings": ["one"],
         "assumptions": [], "notes": [], "equity_curve": [], "drawdown_curve": [], "trades": [], "events": [],
         "execution": results.Execution(started_at=1), "band": None, "costs": costs, "exposure_percent": float("nan"),
         "monthly_returns": [], "data": [], "definitions": {}, **parts,

@@ -374,14 +374,18 @@ def test_further_fills_of_an_entry_add_to_its_exits_at_the_distances_of_the_firs
     assert traded.fills == [(0, "entry", 6, 100), (1, "entry", 4, 104), (2, "stop_loss", -10, 95)]
 
 
-@pytest.mark.parametrize(
-    "exit_of", [exits(loss=5), exits(target=5), exits(trail=5)], ids=["stop", "target", "trailing"]
-)
-def test_what_is_left_of_an_entry_ends_with_its_first_exit(exit_of):
-    thin = bars((*QUIET, 40), (100, 106, 94, 100, 80), (*QUIET, 1_000), (*QUIET, 1_000))
+@pytest.mark.parametrize("exit_of", [exits(loss=5), exits(trail=5)], ids=["stop", "trailing"])
+def test_what_is_left_of_an_entry_ends_when_its_stop_is_triggered(exit_of):
+    thin = bars((*QUIET, 40), (100, 100, 94, 100, 40), (*QUIET, 1_000))
     traded = trade(thin, buy(40, exits=exit_of), costs=capped(0.1))
-    assert sum(fill[2] for fill in traded.fills if fill[1] == "entry") < 40
-    assert not any(fill[1] == "entry" for fill in traded.fills if fill[0] > 1)
+    # At the second open the entry takes all of the volume: the stop is sold at the third.
+    assert [fill[2] for fill in traded.fills] == [4, 4, -8]
+
+
+def test_what_is_left_of_an_entry_ends_when_its_target_fills():
+    thin = bars((*QUIET, 40), (104, 106, 104, 104, 1_000), (*QUIET, 1_000))
+    traded = trade(thin, buy(40, type="limit", price=100, exits=exits(target=5)), costs=capped(0.1))
+    assert traded.fills == [(0, "entry", 4, 100), (1, "take_profit", -4, 105)]
 
 
 def test_exits_are_at_distances_from_the_price_that_was_paid():
