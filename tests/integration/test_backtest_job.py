@@ -165,6 +165,28 @@ def test_fills_on_trades_agree_with_the_bars_made_from_them_where_nothing_happen
     assert prices[0] == prices[1]
 
 
+def test_a_grid_sells_what_it_bought_a_step_higher_and_never_more(env, tmp_path):
+    # Down five steps of 1 % of the first close, and back up beyond it, twice.
+    leg = np.concatenate([np.linspace(100.0, 94.9, 40), np.linspace(94.9, 101.0, 40)])
+    close = np.concatenate([[100.0], leg, leg])
+    opened = np.concatenate([[100.0], close[:-1]])
+    bars = Bars(
+        START_NS + np.arange(close.size) * Timeframe.MIN_1.ns,
+        opened,
+        np.maximum(opened, close),
+        np.minimum(opened, close),
+        close,
+        np.full(close.size, 1e6),
+    )
+    grid = {"template": "grid", "parameters": {"levels": 5, "step": 0.01}}
+    result = result_of(stored(env, "x:G", bars), tmp_path, grid, symbols="G", commission=0, slippageModel="none")
+    assert [trade.exit_reason for trade in result.trades] == ["take_profit"] * 10
+    assert all(trade.side == "long" for trade in result.trades)
+    assert sorted({round(trade.exit_price, 9) for trade in result.trades}) == [96.0, 97.0, 98.0, 99.0, 100.0]
+    # Each level's 2,000 gain a step of 1 on 95 to 99, both times.
+    assert result.metrics.total_return == pytest.approx(2 * sum(2_000 / level for level in range(95, 100)))
+
+
 MEASURE = """
 import sys
 from pathlib import Path

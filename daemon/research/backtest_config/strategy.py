@@ -126,7 +126,7 @@ def _named(fields: Fields, form: str, context: _Context) -> Traded:
         known = [*(each.name for each in context.book), *TEMPLATES]
         meant = suggestion(given, known)
         what = meant if meant.startswith(";") else f": it is neither one of the registry nor {', '.join(TEMPLATES)}"
-        why = f"is {shown(given)}, no strategy{what} (`atlasd strategies list`)"
+        why = f"is {shown(given)}, no strategy{what} (`atlasd strategies list`); rules of your own go into entryRules"
         raise at_field(NotFound(Code.INVALID_STRATEGY, why), path)
     if "parameters" in fields:
         raise refused(fields.at("parameters"), "is for templates: a strategy of the registry has none")
