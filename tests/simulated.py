@@ -25,7 +25,7 @@ def as_bars(series):
     """Return a slow loop's series as columns."""
     values = np.array([bar[1:6] for bar in series.bars], dtype=float).reshape(-1, 5)
     known = np.array([bar[7:] for bar in series.bars], dtype=float).reshape(-1, 3)
-    return simulate.SymbolBars(
+    return simulate.Decisions(
         np.array([bar.close_ns for bar in series.bars], dtype=np.int64),
         np.ascontiguousarray(values.T),
         np.array([bar.signals for bar in series.bars], dtype=np.uint8),

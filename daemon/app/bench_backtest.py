@@ -33,7 +33,7 @@ from daemon.core.backtest import (
 from daemon.core.market import NS_PER_DAY, Bars, Instrument, Timeframe
 from daemon.core.ticks import Stream, ticks
 from daemon.engine.deciding import ENTER_LONG
-from daemon.engine.simulate import TRADES, Chunk, Feed, Simulation, SymbolBars
+from daemon.engine.simulate import TRADES, Chunk, Decisions, Feed, Simulation
 from daemon.research.backtest_job import run_backtest
 from daemon.research.backtest_records import BacktestJob
 from daemon.store.bars import BarStore
@@ -141,9 +141,9 @@ def _arrays(rows: Ticks) -> dict[str, Any]:
     return figures
 
 
-def _decided(bars: Bars, signals: np.typing.NDArray[np.uint8]) -> SymbolBars:
+def _decided(bars: Bars, signals: np.typing.NDArray[np.uint8]) -> Decisions:
     unknown = np.full(bars.size, np.nan)
-    return SymbolBars(
+    return Decisions(
         bars.start_ns + Timeframe.SEC_1.ns,
         np.array(bars[1:]),
         signals,

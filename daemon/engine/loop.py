@@ -20,8 +20,19 @@ from daemon.engine.matching import at_price, at_quote, walk_bar
 from daemon.engine.orders import NEVER_NS, Desk, Records, Reference
 from daemon.engine.working import rearm, send
 
+
+class Pause(IntEnum):
+    """Why a step of the loop returned."""
+
+    DONE = 0
+    WANTS_TICKS = 1  # of the feed `account.wanted_feed`
+    LOG_FULL = 2
+    BREATH = 3  # enough events for one step
+
+
 _OPEN, _TRADE, _CLOSE = constants([Reference.OPEN, Reference.TRADE, Reference.CLOSE])
 (_MANUAL,) = constants([Reason.MANUAL])
+_DONE, _WANTS_TICKS, _LOG_FULL, _BREATH = constants(Pause)
 _FIRST, _NEVER_NS = constants([0, NEVER_NS])
 
 TRADES: Final = 0
@@ -33,22 +44,13 @@ ORDERS_A_SYMBOL: Final = 512
 LOG_MARGIN: Final = 6 * ORDERS_A_SYMBOL
 
 
-class Pause(IntEnum):
-    """Why a step of the loop returned."""
-
-    DONE = 0
-    WANTS_TICKS = 1  # of the feed `account.wanted_feed`
-    LOG_FULL = 2
-    BREATH = 3  # enough events for one step
-
-
 class Decisions(NamedTuple):
-    """Bars of all symbols, one after another, with what is known at their closes.
+    """Bars of a symbol, or of all symbols one after another, with what is known at their closes.
 
     close_ns: (n,) int64, end of each bar. values: (5, n) float64 open, high, low, close, volume in base units.
     signals: (n,) uint8 bits of `deciding`. atr: (n,) float64 quote currency, NaN unknown. sigma, day_volume: (n,)
     float64, daily volatility (a fraction) and volume (base units) as known at the bar's start, NaN unknown.
-    funding_ns, funding_rate: (f,) of all symbols, one after another.
+    funding_ns, funding_rate: (f,), in the same order of symbols.
     """
 
     close_ns: Int64s
@@ -110,9 +112,9 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     last_event = account[0].events + budget
     while True:
         if account[0].log_rows + margin > log.size or account[0].samples >= sample_ns.size:
-            return 2
+            return _LOG_FULL  # type: ignore[no-any-return]
         if account[0].events >= last_event:
-            return 3
+            return _BREATH  # type: ignore[no-any-return]
         # What comes next: the earliest bar, tick and listed order.
         bar_ns = _NEVER_NS
         for symbol in range(count):
@@ -130,7 +132,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     until_ns = min(until_ns, time_ns + 1)
             elif not ticks.is_over[each]:
                 account[0].wanted_feed = each
-                return 1
+                return _WANTS_TICKS  # type: ignore[no-any-return]
         if bar_ns == NEVER_NS and feed < 0:
             break
         now_ns = min(bar_ns, tick_ns)
@@ -292,7 +294,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         ticks.at[feed] = at
         account[0].events += at - begun
         account[0].now_ns = ticks.time_ns[feed, at - 1]
-    return 0
+    return _DONE  # type: ignore[no-any-return]
 
 
 @kernel

@@ -43,19 +43,6 @@ class Feed(NamedTuple):
     chunks: Iterator[Chunk]
 
 
-class SymbolBars(NamedTuple):
-    """What the loop needs of one symbol: as `Decisions`, of this symbol alone."""
-
-    close_ns: Int64s
-    values: Float64s
-    signals: Records
-    atr: Float64s
-    sigma: Float64s
-    day_volume: Float64s
-    funding_ns: Int64s
-    funding_rate: Float64s
-
-
 class Samples(NamedTuple):
     """The account at bars' closes: time_ns (n,) int64; equity, cash, worth of positions, their unrealised pnl."""
 
@@ -88,7 +75,7 @@ class Simulation:
     def __init__(
         self,
         spec: BacktestSpec,
-        bars: Sequence[SymbolBars],
+        bars: Sequence[Decisions],
         feeds: Sequence[Feed] = (),
         *,
         optimistic: bool = False,
@@ -103,7 +90,7 @@ class Simulation:
         """
         count = len(bars)
         self._feeds = list(feeds)
-        self._decisions = Decisions(*(_joined([getattr(each, name) for each in bars]) for name in SymbolBars._fields))
+        self._decisions = Decisions(*(_joined([getattr(each, name) for each in bars]) for name in Decisions._fields))
         self._width_ns = spec.timeframe.ns
         self._settings = settings_of(spec, year_days, optimistic=optimistic)
         self._costs = record_of(spec.costs, spec.timeframe.ns / NS_PER_DAY)
@@ -167,7 +154,7 @@ class Simulation:
             )
         )
 
-    def _place(self, bars: Sequence[SymbolBars], spec: BacktestSpec) -> None:
+    def _place(self, bars: Sequence[Decisions], spec: BacktestSpec) -> None:
         row = funding_row = 0
         for symbol, (each, market) in enumerate(zip(bars, spec.markets, strict=True)):
             values: dict[str, float] = {
@@ -229,4 +216,4 @@ def _joined(columns: list[Records]) -> Records:
     return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=-1)
 
 
-__all__ = ["QUOTES", "TRADES", "Chunk", "Feed", "Outcome", "Progress", "Samples", "Simulation", "SymbolBars"]
+__all__ = ["QUOTES", "TRADES", "Chunk", "Decisions", "Feed", "Outcome", "Progress", "Samples", "Simulation"]

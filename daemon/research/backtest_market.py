@@ -17,7 +17,7 @@ from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHOR
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.orders import NEVER_NS, ORDER, Kind, exit_distances
 from daemon.engine.program import NEVER, compile_strategies
-from daemon.engine.simulate import QUOTES, TRADES, Chunk, Feed, SymbolBars
+from daemon.engine.simulate import QUOTES, TRADES, Chunk, Decisions, Feed
 from daemon.engine.trailing import LEAST_BARS, daily_figures
 from daemon.research.plans import TRADE_STREAMS
 from daemon.research.selection import Digest, digest_of, select
@@ -76,7 +76,7 @@ class Loaded(NamedTuple):
     market: Market
     bars: Bars
     volume: Float64s
-    simulated: SymbolBars
+    simulated: Decisions
     digest: str
     warmup: int
     holes: tuple[Hole, ...]
@@ -117,7 +117,7 @@ def load(store: BarStore, spec: BacktestSpec, market: Market, checkpoint: Callab
     bars = whole.rows(first, whole.size)
     volume = np.ascontiguousarray(volume[first:])
     funding_ns, funding_rate = _funding(store, spec, market, int(bars.start_ns[0]), int(bars.start_ns[-1]))
-    simulated = SymbolBars(
+    simulated = Decisions(
         close_ns=bars.start_ns + spec.timeframe.ns,
         values=np.array([*bars[1:5], volume]),
         signals=signals,

@@ -9,6 +9,7 @@ import numpy as np
 
 from daemon.core import backtest
 from daemon.core.market import NS_PER_SECOND
+from daemon.engine.metrics import kelly_fraction
 
 if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec
@@ -82,7 +83,7 @@ def _money_notes(finding: Finding) -> list[str]:
         pnl = finding.trades.pnl
         wins, losses = pnl[pnl > 0], -pnl[pnl < 0]
         won = wins.size / max(wins.size + losses.size, 1)
-        if losses.size and (not wins.size or won - (1 - won) * losses.mean() / wins.mean() <= 0):
+        if losses.size and (not wins.size or kelly_fraction(won, wins.mean() / losses.mean()) <= 0):
             notes.append("kelly: past trades lose, so nothing is staked any more")
     if isinstance(spec.program, backtest.OrderList):
         end_ns = max(int(each.simulated.close_ns[-1]) for each in finding.loaded)

@@ -20,7 +20,7 @@ from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
 from daemon.engine.orders import Reference
 from daemon.engine.program import compile_strategies
-from daemon.engine.simulate import SymbolBars
+from daemon.engine.simulate import Decisions
 from daemon.engine.synthetic import MarketModel, simulate
 from daemon.engine.trades import trades_of
 from daemon.engine.trailing import daily_figures
@@ -81,7 +81,7 @@ def warm_backtest() -> None:
     sigma, day_volume = daily_figures(bars, bars.volume, NS_PER_SECOND, 365)
     unknown = np.full(_BARS, np.nan)
     signals = np.where(steps % 10 == 0, ENTER_LONG, 0).astype(np.uint8)
-    decided = SymbolBars(
+    decided = Decisions(
         bars.start_ns + NS_PER_SECOND, np.array(bars[1:]), signals, unknown, sigma, day_volume, steps[:0], unknown[:0]
     )
     percent = Distance(unit="fraction", value=0.01)

@@ -71,7 +71,7 @@ def trade(bars):
             fills=fills,
         )
         funding = (funding_ns, np.full(funding_ns.size, 1e-4))
-        series = simulate.SymbolBars(close_ns, np.array(bars[1:]), signals, atr, sigma, day_volume, *funding)
+        series = simulate.Decisions(close_ns, np.array(bars[1:]), signals, atr, sigma, day_volume, *funding)
         ticks_of = (close_ns, bars.close, bars.volume)
         feeds = [simulate.Feed(0, kind, iter([simulate.Chunk(*ticks_of)])) for kind in (loop.TRADES, loop.QUOTES)]
         outcome = simulate.Simulation(spec, [series], feeds if fills == "ticks" else ()).run()
