@@ -28,7 +28,7 @@ from daemon.core.ports import Hole, HoleReason
 from daemon.core.ticks import SELL, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from adapters.binance.archive_layout import Layout
@@ -109,7 +109,7 @@ class ArchiveFile:
         self._reader = RowReader(layout, self.stream, name)
         self._elsewhere = 0
 
-    def blocks(self) -> Iterator[Ticks]:
+    def blocks(self) -> Generator[Ticks, None, None]:
         """Yield rows of trades or aggTrades, in order of time as far as neighbouring blocks tell.
 
         Rows of another day than the name's are kept, repeats are dropped, both are counted in `notes`. Repeats
@@ -121,9 +121,10 @@ class ArchiveFile:
             raise ValueError(f"{self.name} holds klines, not ticks")
         arranger = Arranger(self.name)
         tally = _Tally()
-        for block in arranger.arrange(gathered(self._numbered(), self.name)):
-            tally.add(block)
-            yield block.rows
+        with self._member:
+            for block in arranger.arrange(gathered(self._numbered(), self.name)):
+                tally.add(block)
+                yield block.rows
         self._note(arranger.out_of_order, "rows stood below rows of a later time or id: sorted")
         self._note(arranger.repeated, "rows repeated another row of the file in every value: dropped")
         self._note_elsewhere()
@@ -139,15 +140,16 @@ class ArchiveFile:
             raise ValueError(f"{self.name} holds {self.kind}, not klines")
         starts: list[Int64s] = []
         irregular = 0
-        for block in self._text():
-            table, lengths = self._reader.bars(block)
-            starts.append(table.bars.start_ns)
-            if sum(each.size for each in starts) > MAX_BARS:
-                why = f"more than {MAX_BARS:,} rows, as no archive file has; download it again"
-                raise refusal(Code.SOURCE_UNREADABLE, Place(self.name, int(table.lines[-1])), why)
-            irregular += int(np.count_nonzero(lengths != self.timeframe.ns))
-            self._count_elsewhere(table.bars.start_ns)
-            yield table
+        with self._member:
+            for block in self._text():
+                table, lengths = self._reader.bars(block)
+                starts.append(table.bars.start_ns)
+                if sum(each.size for each in starts) > MAX_BARS:
+                    why = f"more than {MAX_BARS:,} rows, as no archive file has; download it again"
+                    raise refusal(Code.SOURCE_UNREADABLE, Place(self.name, int(table.lines[-1])), why)
+                irregular += int(np.count_nonzero(lengths != self.timeframe.ns))
+                self._count_elsewhere(table.bars.start_ns)
+                yield table
         if self.market is None and self._reader.unit == MICROSECONDS:
             self.market = Market.SPOT  # Futures count milliseconds.
         self.holes += _missing(np.concatenate(starts), self.timeframe.ns, self.start_ns, self.stop_ns)
@@ -155,10 +157,9 @@ class ArchiveFile:
         self._note_elsewhere()
 
     def _text(self) -> Iterator[TextBlock]:
-        with self._member as member:
-            if self._layout.body_line > 1:
-                member.read_line(MAX_LINE_BYTES)
-            yield from text_blocks(member.read, self.name, self._layout.body_line)
+        if self._layout.body_line > 1:
+            self._member.read_line(MAX_LINE_BYTES)
+        yield from text_blocks(self._member.read, self.name, self._layout.body_line)
 
     def _numbered(self) -> Iterator[Numbered]:
         for block in self._text():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -25,7 +26,7 @@ from daemon.core.ports import Verification
 from daemon.core.ticks import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
     from adapters.binance.messages import DepthEvent
@@ -104,16 +105,17 @@ class CaptureFile:
         self._torn = _Lines("could not be read")
         self._kept_out = _Lines("left out (no trade between traders)")
 
-    def blocks(self) -> Iterator[Ticks]:
+    def blocks(self) -> Generator[Ticks, None, None]:
         """Yield rows in the file's order, at most BLOCK_ROWS at a time.
 
         Raises SourceDataInvalid: SOURCE_UNREADABLE for damaged compression or what is no text of lines,
         AMBIGUOUS_SYMBOL where the file holds several symbols, SOURCE_EMPTY where it holds no such rows.
         """
         row_count = 0
-        for block in _blocks(self._rows()):
-            row_count += block.size
-            yield block
+        with closing(self._pieces()) as pieces:
+            for block in _blocks(self._rows(pieces)):
+                row_count += block.size
+                yield block
         told = [self._torn, self._kept_out, *self._book.left_out]
         self.notes += [each.note() for each in told if each.count]
         if not row_count:
@@ -121,9 +123,9 @@ class CaptureFile:
         if self._stream is Stream.DEPTH and not self._book.was_known:
             self.notes.append("There is no usable snapshot: the changes alone do not make a book.")
 
-    def _rows(self) -> Iterator[Ticks]:
+    def _rows(self, pieces: Iterable[bytes]) -> Iterator[Ticks]:
         run: list[tuple[int, int, bytes]] = []  # line number, local time, message
-        for number, line in self._lines():
+        for number, line in self._lines(pieces):
             head = line[:_HEAD_BYTES]
             named = _STREAM.search(head)
             if named:
@@ -181,10 +183,10 @@ class CaptureFile:
             raise self._refusal(Code.AMBIGUOUS_SYMBOL, why)
         return name == self._symbol
 
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
+    def _lines(self, pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         """Yield each line that is not blank, with its number from 1; the last may lack its end."""
         number, held = 0, b""
-        for piece in self._pieces():
+        for piece in pieces:
             *lines, held = (held + piece).split(b"\n")
             for line in lines:
                 number += 1
@@ -196,7 +198,7 @@ class CaptureFile:
         if held := held.strip():
             yield number + 1, held
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _pieces(self) -> Generator[bytes, None, None]:
         try:
             with self._path.open("rb") as file:
                 zipped = file.read(len(_GZIP)) == _GZIP

@@ -21,7 +21,7 @@ from adapters.tickfile.rows import Found
 from daemon.core.errors import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     import pyarrow as pa
@@ -60,7 +60,7 @@ class DelimitedFile:
             number, header = self._header_line(text)
             self._layout = self._find_layout(header, number, stream)
 
-    def blocks(self) -> Iterator[Found]:
+    def blocks(self) -> Generator[Found, None, None]:
         """Yield columns of text; SourceDataInvalid SOURCE_UNREADABLE for lines that do not split."""
         with self._opened() as text:
             self._header_line(text)

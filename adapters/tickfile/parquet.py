@@ -13,7 +13,7 @@ from adapters.tickfile.values import is_text
 from daemon.core.errors import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     import pyarrow as pa
@@ -47,7 +47,7 @@ class ParquetFile:
         if not rows:
             raise refusal(Code.SOURCE_EMPTY, Place(file), "the table has no rows; there are no ticks to read")
 
-    def blocks(self) -> Iterator[Found]:
+    def blocks(self) -> Generator[Found, None, None]:
         """Yield columns as they are typed; SourceDataInvalid SOURCE_UNREADABLE where the file is damaged."""
         import pyarrow as pa
         from pyarrow import parquet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from adapters.shared.arrange import Arranger, gathered
@@ -15,10 +16,9 @@ from daemon.core.ports import Hole, Verification
 from daemon.core.ticks import TICK_STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
-    from adapters.shared.arrange import Numbered
     from daemon.core.ticks import Stream, Ticks
 
 
@@ -59,7 +59,7 @@ class TableOfTicks:
         self._source = source
         self._stream = stream
 
-    def blocks(self) -> Iterator[Ticks]:
+    def blocks(self) -> Generator[Ticks, None, None]:
         """Yield rows, in order of time as far as neighbouring blocks tell; read once, to its end.
 
         Trades that repeat an id with all values are dropped and counted in `notes`; rows of one time keep the file's
@@ -68,9 +68,11 @@ class TableOfTicks:
         reader = RowReader(self._stream, self.name, self._source.unit)
         arranger = Arranger(self.name, self._source.unit)
         rows = 0
-        for block in arranger.arrange(gathered(self._numbered(reader), self.name, self._source.unit)):
-            rows += block.rows.size
-            yield block.rows
+        with closing(self._source.blocks()) as found:
+            numbered = (reader.read(each) for each in found)
+            for block in arranger.arrange(gathered(numbered, self.name, self._source.unit)):
+                rows += block.rows.size
+                yield block.rows
         if not rows:
             why = "there is nothing below the header line; there are no ticks to read"
             raise refusal(Code.SOURCE_EMPTY, Place(self.name), why)
@@ -78,10 +80,6 @@ class TableOfTicks:
         self._note(arranger.out_of_order, "rows stood below rows of a later time: sorted")
         self._note(arranger.repeated, "rows repeated another row of the file in every value: dropped")
         self._note(reader.without_size, "trades have a size of 0: kept")
-
-    def _numbered(self, reader: RowReader) -> Iterator[Numbered]:
-        for found in self._source.blocks():
-            yield reader.read(found)
 
     def _note(self, count: int, what: str) -> None:
         if count:

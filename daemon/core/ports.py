@@ -14,7 +14,7 @@ from daemon.core.market import Bars, Timeframe, TsNs
 from daemon.core.ticks import Stream, Ticks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 
 
 class Verification(StrEnum):
@@ -73,7 +73,7 @@ class TickFile(Protocol):
     notes: list[str]
     holes: list[Hole]
 
-    def blocks(self) -> Iterator[Ticks]:
+    def blocks(self) -> Generator[Ticks, None, None]:
         """Yield rows; SourceDataInvalid names the file, the line and the field that is wrong."""
 
 

@@ -87,8 +87,8 @@ def spool(
 
     progress: told the rows of each block.
     """
-    with Spool(folder) as written:
-        for rows in file.blocks():
+    with Spool(folder) as written, closing(file.blocks()) as blocks:
+        for rows in blocks:
             written.add(rows)
             progress(rows.size)
     return upload_of(

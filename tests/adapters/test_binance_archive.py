@@ -528,6 +528,20 @@ def test_an_id_that_repeats_with_other_values_is_refused_naming_both_lines(tmp_p
     assert "id 1 was in line 1 already, with another price" in error.message
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists a process's open files")
+@pytest.mark.usefixtures("small_blocks")
+def test_a_file_refused_or_left_half_way_is_closed_at_once(tmp_path):
+    path = zipped(tmp_path, um(1) + um(2) + um(1, "100.6"))
+    with pytest.raises(SourceDataInvalid) as refusal:
+        opened_rows(path)
+    assert refusal.value.__traceback__ is not None  # its frames live on, and with them what they hold
+    left = open_archive(zipped(tmp_path, "".join(um(i) for i in range(40)), "BTCUSDT-trades-2024-08-09")).blocks()
+    next(left)
+    left.close()
+    held = {each.resolve() for each in Path("/proc/self/fd").iterdir()}
+    assert not {each for each in held if each.is_relative_to(tmp_path)}
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_an_id_that_repeats_far_away_passes_for_the_store_to_compare(tmp_path):
     _, rows = rows_of(tmp_path, "".join(um(i, time=T_MS + i) for i in range(20)) + um(1, "100.6", time=T_MS + 30))
