@@ -531,7 +531,7 @@ def test_an_id_that_repeats_with_other_values_is_refused_naming_both_lines(tmp_p
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists a process's open files")
 @pytest.mark.usefixtures("small_blocks")
 def test_a_file_refused_or_left_half_way_is_closed_at_once(tmp_path):
-    path = zipped(tmp_path, um(1) + um(2) + um(1, "100.6"))
+    path = zipped(tmp_path, um(1) + um(1, "100.6") + "".join(um(i) for i in range(2, 40)))
     with pytest.raises(SourceDataInvalid) as refusal:
         opened_rows(path)
     assert refusal.value.__traceback__ is not None  # its frames live on, and with them what they hold
