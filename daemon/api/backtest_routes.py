@@ -15,8 +15,8 @@ from aiohttp import web
 from daemon.api import answers, protocol
 from daemon.core.errors import Code, InvalidRequest
 from daemon.research import backtest_formats as formats
-from daemon.research.backtest_pages import report_page
-from daemon.research.backtest_records import no_result
+from daemon.research.backtest_pages import report_document, report_page
+from daemon.research.backtest_records import no_result, stored_validation
 from daemon.research.backtest_result import Status
 from daemon.research.backtest_views import BacktestRows
 
@@ -40,7 +40,7 @@ _FORMATS: Final[dict[str, tuple[str, Callable[[BacktestRows], Iterator[bytes]], 
     "csv": (_CSV, formats.csv_pieces, None),
     "arrow": ("application/vnd.apache.arrow.stream", formats.arrow_pieces, None),
 }
-_REPORTS: Final = ("json", "csv", "html")
+_REPORTS: Final = ("json", "csv", "html", "pdf")
 # The page draws with its own script and style, and loads nothing: should a browser open it from here, it has an
 # origin of its own, which may not ask the daemon for anything.
 _FENCE: Final = (
@@ -70,6 +70,7 @@ class BacktestRoutes:
             web.get(f"{one}/trades", self.trades),
             web.get(f"{one}/receipts", self.receipts),
             web.get(f"{one}/equity", self.equity),
+            web.get(f"{one}/validation", self.validation),
             web.get(f"{one}/report", self.report),
         ]
 
@@ -128,8 +129,19 @@ class BacktestRoutes:
         """Stream the account at every bar's close."""
         return await self._rows(request, "equity")
 
+    async def validation(self, request: web.Request) -> web.Response:
+        """Answer the verdict and what it rests on."""
+        answers.query(request)
+        backtest_id = (await self._completed(request)).id
+
+        def read() -> bytes:
+            with self._env.read() as transaction:
+                return msgspec.json.encode(stored_validation(transaction, backtest_id))
+
+        return web.Response(body=await asyncio.to_thread(read), content_type=answers.JSON)
+
     async def report(self, request: web.Request) -> web.StreamResponse:
-        """Hand out the result, the trades, or a page of both as a file."""
+        """Hand out the result, the trades, or a page or PDF of both as a file."""
         form = _one_of(answers.query(request, "format").get("format", "html"), "format", _REPORTS)
         backtest_id = (await self._completed(request)).id
         headers = {
@@ -141,6 +153,8 @@ class BacktestRoutes:
         elif form == "csv":
             rows = await asyncio.to_thread(BacktestRows, self._env, backtest_id, "trades")
             pieces, media_type = formats.csv_pieces(rows), _CSV
+        elif form == "pdf":
+            pieces, media_type = _document(self._bars, backtest_id), "application/pdf"
         else:
             pieces, media_type = _page(self._bars, backtest_id), "text/html; charset=utf-8"
             headers["Content-Security-Policy"] = _FENCE
@@ -211,3 +225,7 @@ def _listed(found: list[BacktestStatus], status: str | None, limit: int, cursor:
 
 def _page(bars: BarStore, backtest_id: str) -> Iterator[bytes]:
     yield report_page(bars, backtest_id).encode()
+
+
+def _document(bars: BarStore, backtest_id: str) -> Iterator[bytes]:
+    yield report_document(bars, backtest_id)

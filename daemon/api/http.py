@@ -19,6 +19,7 @@ from aiohttp import web
 import daemon
 from daemon.api import answers, protocol
 from daemon.api.backtest_routes import BacktestRoutes
+from daemon.api.calibration_routes import CalibrationRoutes
 from daemon.api.data_routes import DataRoutes
 from daemon.core import errors
 from daemon.core.errors import AtlasError, Code, InvalidRequest
@@ -236,6 +237,7 @@ def application(services: Services) -> web.Application:
     app.add_routes(_Routes(services).table())
     app.add_routes(DataRoutes(services.bars).table())
     app.add_routes(BacktestRoutes(services.bars, services.backtests).table())
+    app.add_routes(CalibrationRoutes(services.bars).table())
     return app
 
 

@@ -27,6 +27,7 @@ from daemon.ingest.bars import UNKNOWN_ORIGIN, ImportReport, Origin
 from daemon.ingest.funding import FundingReport
 from daemon.ingest.ticks import TickReport, TickUpload
 from daemon.research.backtest_result import BacktestStatus
+from daemon.research.calibration import Calibration
 from daemon.research.runs import SPOOL_FOLDER
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from daemon.core.market import BarTable, FundingTable, Instrument, Timeframe, VolumeUnit
     from daemon.research.backtest_result import Priority
+    from daemon.research.calibration import CalibrationRequest
     from daemon.research.plans import ProbeRequest
     from daemon.store.ticks import TickStore
 
@@ -132,6 +134,10 @@ class DaemonClient:
     def import_ticks(self, upload: TickUpload) -> TickReport:
         """Have a spool's ticks stored; that may take as long as it takes."""
         return self._ask("POST", "/api/v1/imports/ticks", TickReport, upload, timeout_s=None)
+
+    def calibrate(self, request: CalibrationRequest) -> Calibration:
+        """Have a symbol's parameters fitted; that may take as long as its trades are many."""
+        return self._ask("POST", "/api/v1/calibrate", Calibration, request, timeout_s=None)
 
     def start(self, request: ProbeRequest) -> str:
         """Submit a run; returns its id."""

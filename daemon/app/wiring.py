@@ -27,6 +27,7 @@ from daemon.ingest.funding import FundingReport, import_funding
 from daemon.ingest.ticks import TickReport, TickUpload, store_upload
 from daemon.research import strategies
 from daemon.research.backtests import Backtests
+from daemon.research.calibration import calibrate
 from daemon.research.executors import ProcessExecutor, ThreadExecutor
 from daemon.research.runs import SPOOL_FOLDER, Runs
 from daemon.research.worker import WorkerSetup
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from daemon.app.config import Config
     from daemon.core.market import BarTable, FundingTable, Instrument, Timeframe, VolumeUnit
     from daemon.research.backtest_result import BacktestStatus, Priority
+    from daemon.research.calibration import Calibration, CalibrationRequest
     from daemon.research.executors import Executor
     from daemon.research.jobs import JobRunner
     from daemon.research.plans import ProbeRequest
@@ -84,6 +86,9 @@ class Writer(Protocol):
 
     def import_ticks(self, upload: TickUpload) -> TickReport:
         """Store a spool's ticks, or record holes."""
+
+    def calibrate(self, request: CalibrationRequest) -> Calibration:
+        """Fit and store a symbol's impact parameters."""
 
     def start(self, request: ProbeRequest) -> str:
         """Start a run; returns its id."""
@@ -154,6 +159,10 @@ class LocalWriter:
     def import_ticks(self, upload: TickUpload) -> TickReport:
         """Store a spool's ticks, or record holes."""
         return store_upload(self._store.ticks, self.spool_folder, upload)
+
+    def calibrate(self, request: CalibrationRequest) -> Calibration:
+        """Fit and store a symbol's impact parameters."""
+        return calibrate(self._store.bars, request)
 
     def start(self, request: ProbeRequest) -> str:
         """Start a run on this process's executor."""

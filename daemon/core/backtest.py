@@ -248,7 +248,39 @@ class Almgren2005(_Struct, frozen=True, tag_field="model", tag="almgren_2005"):
     participation_cap: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
 
-Slippage: TypeAlias = NoSlippage | FixedBps | VolumeWeighted | SquareRoot | Almgren2005
+class AlmgrenChriss(_Struct, frozen=True, tag_field="model", tag="almgren_chriss"):
+    """Mean cost of the optimal liquidation of Almgren and Chriss (2000), in equal intervals.
+
+    gamma: permanent: by what fraction the price moves for a day's volume. eta: temporary: what fraction is paid at a
+    rate of a day's volume a day. None takes the paper's convention: trading permanent_volume of the daily volume moves
+    the price by one spread, each temporary_volume of it costs one spread. slices: intervals. execution_days: how long
+    they take together, None for one bar. risk_aversion: the paper's lambda times the worth of a day's volume (1e-6 is
+    250 for its share, 5 million at 50); 0 trades evenly.
+    """
+
+    gamma: NotNegative | None = None
+    eta: NotNegative | None = None
+    permanent_volume: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    temporary_volume: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    slices: Annotated[int, Meta(ge=1, le=1_000)] = 5
+    execution_days: Positive | None = None
+    risk_aversion: NotNegative = 250.0
+    half_spread_bps: NotNegative = 1.0
+    participation_cap: Annotated[float, Meta(gt=0, le=1)] = 0.1
+
+
+class Kyle(_Struct, frozen=True, tag_field="model", tag="kyle"):
+    """half_spread_bps + half of how far the order moves the price: y x daily volatility x order / daily volume.
+
+    Kyle's lambda, quote currency a base unit, is y x daily volatility x price / daily volume.
+    """
+
+    y: NotNegative = 1.0
+    half_spread_bps: NotNegative = 1.0
+    participation_cap: Annotated[float, Meta(gt=0, le=1)] = 0.1
+
+
+Slippage: TypeAlias = NoSlippage | FixedBps | VolumeWeighted | SquareRoot | Almgren2005 | AlmgrenChriss | Kyle
 
 
 class Costs(_Struct, frozen=True):
@@ -298,7 +330,7 @@ class Market(_Struct, frozen=True):
     """One symbol of a backtest.
 
     source: what its bars come from. tick_size, lot_size: steps of price and quantity, 0 for none.
-    volume_unit: what its bars count, base units or quote currency.
+    volume_unit: what its bars count, base units or quote currency. slippage: its own, None for that of the costs.
     """
 
     instrument: Instrument
@@ -307,23 +339,37 @@ class Market(_Struct, frozen=True):
     lot_size: NotNegative = 0.0
     min_notional: NotNegative = 0.0
     volume_unit: Literal["base", "quote"] = "base"
+    slippage: Slippage | None = None
 
 
 class MonteCarlo(_Struct, frozen=True, rename="camel"):
-    """What a user asks of the Monte Carlo simulation."""
+    """What a user asks of the Monte Carlo simulation. seed: of its random numbers."""
 
     enabled: bool = False
     iterations: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
     confidence_level: Annotated[float, Meta(gt=0, lt=1)] = 0.95
+    seed: Annotated[int, Meta(ge=0, lt=1 << 53)] = 1
+
+
+Target: TypeAlias = Literal["sharpe", "return", "calmar", "sortino"]
 
 
 class Validation(_Struct, frozen=True, rename="camel"):
-    """What a user asks of the validation. window_size, step_size: days."""
+    """What a user asks of the validation.
+
+    window_size, step_size: days of training and of the test after it. mode: whether the training keeps its length or
+    its start. target: by which parameters are chosen. parameters: what is tried, values by name; None for the usual
+    factors on exits and lengths.
+    """
 
     walk_forward: bool = False
     window_size: Annotated[int, Meta(ge=1, le=10_000)] = 30
     step_size: Annotated[int, Meta(ge=1, le=10_000)] = 7
+    mode: Literal["rolling", "anchored"] = "rolling"
+    target: Target = "sharpe"
+    parameters: dict[str, tuple[float, ...]] | None = None
     monte_carlo: MonteCarlo = MonteCarlo()
+    sensitivity: bool = False
 
 
 class BacktestSpec(_Struct, frozen=True, kw_only=True):
@@ -353,6 +399,11 @@ class BacktestSpec(_Struct, frozen=True, kw_only=True):
     calendar_days: Literal[252, 365] | None = None
     validation: Validation | None = None
     readings: tuple[str, ...] = ()
+
+
+def slippages_of(spec: BacktestSpec) -> list[Slippage]:
+    """Return what each market's fills pay beside fees, in the order of the markets."""
+    return [market.slippage or spec.costs.slippage for market in spec.markets]
 
 
 EXIT_WORDS: Final[dict[Reason, str]] = {

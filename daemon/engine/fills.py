@@ -81,27 +81,20 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
     most: float,
     is_maker: bool,  # noqa: FBT001
 ) -> float:
-    orders, symbols, account, settings, costs, log = (
-        desk.orders,
-        desk.symbols,
-        desk.account,
-        desk.settings,
-        desk.costs,
-        desk.log,
-    )
-    order, market = orders[symbol, place], symbols[symbol]
+    orders, symbols, account, settings, log = desk.orders, desk.symbols, desk.account, desk.settings, desk.log
+    order, market, cost = orders[symbol, place], symbols[symbol], desk.costs[symbol]
     held, side = market.quantity, order.side
     closing = held * side < 0.0
     if order.reduces and not closing:
         is_lone = order.filled == 0.0 and order.parent == 0
         end(desk, symbol, place, _NOTHING_HELD if is_lone else _FILLED)
         return 0.0
-    rate = (costs[0].maker_rate if is_maker else costs[0].taker_rate) * costs[0].scale
+    rate = (cost.maker_rate if is_maker else cost.taker_rate) * cost.scale
     if order.reason == _LIQUIDATION:
         rate += settings[0].liquidation_rate
-    fixed = costs[0].fixed_fee * costs[0].scale
+    fixed = cost.fixed_fee * cost.scale
     if order.quantity == 0.0 and not order.closes:
-        bought = _quantity_of(order.notional, reference, rate, fixed, side, is_maker, market, costs)
+        bought = _quantity_of(order.notional, reference, rate, fixed, side, is_maker, market, cost)
         orders[symbol, place].quantity = lots(bought, market.lot)
     wanted = abs(held) if order.closes else order.quantity
     quantity = _quantity_now(wanted, min(market.room, most), held, market.lot, closing)
@@ -110,14 +103,14 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
             end(desk, symbol, place, _TOO_SMALL)
         return 0.0
     asked = quantity
-    spread, push = _slippage(costs, market, quantity, is_maker)
+    spread, push = _slippage(cost, market, quantity, is_maker)
     price = _price(order.kind, order.price, side, reference, spread + push, market.tick, is_maker)
     if not closing:
         allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
         if allowed < quantity:
             # What is beyond the money is cut: it does not wait for more.
             quantity = wanted = allowed
-            spread, push = _slippage(costs, market, quantity, is_maker)
+            spread, push = _slippage(cost, market, quantity, is_maker)
             price = _price(order.kind, order.price, side, reference, spread + push, market.tick, is_maker)
         if quantity <= 0.0:
             end(desk, symbol, place, _NO_MONEY)
@@ -152,16 +145,16 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
 @kernel
 def fits(desk: Desk, symbol: int, place: int, reference: float) -> bool:
     """Tell whether volume and money allow all of an order that takes at a reference price."""
-    orders, symbols, account, costs = desk.orders, desk.symbols, desk.account, desk.costs
-    order, market = orders[symbol, place], symbols[symbol]
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
+    order, market, cost = orders[symbol, place], symbols[symbol], desk.costs[symbol]
     held, side, cash = market.quantity, order.side, account[0].cash
     closing = held * side < 0.0
     if order.reduces and not closing:
         return True
-    rate, fixed = costs[0].taker_rate * costs[0].scale, costs[0].fixed_fee * costs[0].scale
+    rate, fixed = cost.taker_rate * cost.scale, cost.fixed_fee * cost.scale
     wanted = order.quantity
     if wanted == 0.0:
-        wanted = _quantity_of(order.notional, reference, rate, fixed, side, bool(0), market, costs)
+        wanted = _quantity_of(order.notional, reference, rate, fixed, side, bool(0), market, cost)
     is_whole = order.closes or (order.reduces and wanted > abs(held))
     wanted = abs(held) if is_whole else lots(wanted, market.lot)
     if wanted - market.room > DUST * wanted:
@@ -172,11 +165,11 @@ def fits(desk: Desk, symbol: int, place: int, reference: float) -> bool:
         return True
     if closed > 0.0:
         # What is closed first pays for what is opened.
-        spread, push = _slippage(costs, market, closed, bool(0))
+        spread, push = _slippage(cost, market, closed, bool(0))
         price = _price(order.kind, order.price, side, reference, spread + push, market.tick, bool(0))
         account[0].cash -= side * closed * price + (closed * price * rate + fixed)
         symbols[symbol].quantity = 0.0
-    spread, push = _slippage(costs, market, opened, bool(0))
+    spread, push = _slippage(cost, market, opened, bool(0))
     price = _price(order.kind, order.price, side, reference, spread + push, market.tick, bool(0))
     allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
     account[0].cash = cash
@@ -197,7 +190,7 @@ def _quantity_now(wanted: float, offered: float, held: float, lot: float, closin
 
 @kernel
 def _slippage(
-    costs: Records,
+    cost: Any,
     market: Any,
     quantity: float,
     is_maker: bool,  # noqa: FBT001
@@ -205,8 +198,8 @@ def _slippage(
     """Return half spread and impact of a quantity as scaled fractions of the price; makers pay neither."""
     if is_maker:
         return 0.0, 0.0
-    spread = min(costs[0].half_spread * costs[0].scale, MAX_SLIPPAGE)
-    push = impact(costs, quantity, market.volume, market.sigma, market.day_volume) * costs[0].scale
+    spread = min(cost.half_spread * cost.scale, MAX_SLIPPAGE)
+    push = impact(cost, quantity, market.volume, market.sigma, market.day_volume) * cost.scale
     return spread, min(push, MAX_SLIPPAGE - spread)
 
 
@@ -240,10 +233,10 @@ def _quantity_of(
     side: int,
     is_maker: bool,  # noqa: FBT001
     market: Any,
-    costs: Records,
+    cost: Any,
 ) -> float:
     """Return the base units that a notional buys or sells, slippage and fee included."""
-    spread, push = _slippage(costs, market, notional / reference, is_maker)
+    spread, push = _slippage(cost, market, notional / reference, is_maker)
     price = reference * (1.0 + side * (spread + push))
     return max(0.0, notional - fixed) / (max(price, reference) * (1.0 + rate))
 

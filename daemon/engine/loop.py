@@ -107,7 +107,6 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     count = symbols.size
     feeds = ticks.at.size
     on_ticks = settings[0].on_ticks
-    cap = costs[0].participation_cap
     margin = LOG_MARGIN * count
     last_event = account[0].events + budget
     while True:
@@ -147,7 +146,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 row = symbols[symbol].row
                 if row >= symbols[symbol].stop_row or bars.close_ns[row] != bar_ns:
                     continue
-                volume = bars.values[4, row]
+                volume, cap = bars.values[4, row], costs[symbol].participation_cap
                 symbols[symbol].sigma = bars.sigma[row]
                 symbols[symbol].day_volume = bars.day_volume[row]
                 symbols[symbol].volume = volume

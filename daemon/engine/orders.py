@@ -249,7 +249,7 @@ class Desk(NamedTuple):
     """Everything that a run trades with, as kernels pass it on.
 
     orders: (symbols, places) ORDER. symbols: (symbols,) SYMBOL. account: (1,) ACCOUNT. settings: (1,) SETTINGS. costs:
-    (1,) costs.COSTS. log: (rows,) LOG.
+    (symbols,) costs.COSTS. log: (rows,) LOG.
     """
 
     orders: Records

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from daemon.core.backtest import slippages_of
 from daemon.core.market import NS_PER_DAY, Float64s, Int64s
 from daemon.engine.costs import record_of
 from daemon.engine.loop import LOG_MARGIN, ORDERS_A_SYMBOL, QUOTES, TRADES, Decisions, Feeds, Pause, step
@@ -93,7 +94,7 @@ class Simulation:
         self._decisions = Decisions(*(_joined([getattr(each, name) for each in bars]) for name in Decisions._fields))
         self._width_ns = spec.timeframe.ns
         self._settings = settings_of(spec, year_days, optimistic=optimistic)
-        self._costs = record_of(spec.costs, spec.timeframe.ns / NS_PER_DAY)
+        self._costs = record_of(spec.costs, slippages_of(spec), spec.timeframe.ns / NS_PER_DAY)
         self._symbols = np.zeros(count, dtype=SYMBOL)
         self._orders = np.zeros((count, ORDERS_A_SYMBOL), dtype=ORDER)
         self._spare = np.zeros(ORDERS_A_SYMBOL, dtype=ORDER)

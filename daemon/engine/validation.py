@@ -1,68 +1,72 @@
-"""How good the best of many must look before it means anything.
+"""Walk-forward: where to cut the past, and what came of choosing on one side of the cut.
 
-Try enough strategies without any edge, and one of them shines. These are the yardsticks for that: what the
-best of N is worth by luck, and what a single result must exceed when it was picked out of N.
+A training never reaches into the test that follows it, and tests never overlap; so all of them in a row are an account
+that could have been traded.
 """
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
-from typing import TYPE_CHECKING, Final
-
-import numpy as np
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from daemon.core.market import Float64s, Int64s
+    from collections.abc import Sequence
 
-FAMILY_LEVEL: Final = 0.05
-
-_EULER_MASCHERONI: Final = 0.577_215_664_901_532_9
-_NORMAL: Final = NormalDist()
+    from daemon.core.market import TsNs
 
 
-def expected_maximum(trials: int) -> float:
-    """Largest of `trials` independent standard normals, on average; in standard deviations.
+class Fold(NamedTuple):
+    """One step; each span is [start, stop), ns UTC."""
 
-    trials: >= 1; ValueError otherwise. One trial has nothing to choose from: 0.
-    An approximation from extreme value theory that lies 0.04 above the exact mean at 10 trials, 0.02 at 100.
-    Source: Bailey and Lopez de Prado, The Deflated Sharpe Ratio (2014).
+    train_start_ns: TsNs
+    train_stop_ns: TsNs
+    test_start_ns: TsNs
+    test_stop_ns: TsNs
+
+
+def folds(start_ns: TsNs, stop_ns: TsNs, *, window_ns: int, step_ns: int, is_anchored: bool = False) -> list[Fold]:
+    """Cut [start, stop) into trainings of `window_ns`, each followed by a test of `step_ns`, moved on by `step_ns`.
+
+    An anchored training begins at the start, and grows. The last test may be shorter, down to half a step: what
+    remains below that is left out. Empty where there is no room for one. window_ns, step_ns: > 0, ValueError otherwise.
     """
-    _check(trials)
-    if trials == 1:
-        return 0.0
-    tail = _upper_quantile(1 / trials), _upper_quantile(1 / (trials * math.e))
-    return (1 - _EULER_MASCHERONI) * tail[0] + _EULER_MASCHERONI * tail[1]
+    if window_ns <= 0 or step_ns <= 0:
+        raise ValueError(f"window {window_ns} and step {step_ns}: both must be above 0")
+    found = []
+    test_ns = start_ns + window_ns
+    while stop_ns - test_ns >= max(step_ns // 2, 1):
+        train_ns = start_ns if is_anchored else test_ns - window_ns
+        found.append(Fold(train_ns, test_ns, test_ns, min(test_ns + step_ns, stop_ns)))
+        test_ns += step_ns
+    return found
 
 
-def family_threshold(trials: int, level: float = FAMILY_LEVEL) -> float:
-    """One-sided bar, in standard deviations, that any of `trials` null trials passes with the chance `level`.
+def annual_return(growth: float, span_ns: int, year_ns: int) -> float:
+    """Return of a year that grew as a span did, without compounding: (growth - 1) x year / span.
 
-    trials: >= 1, independent; 0 < level < 1; ValueError otherwise. Positively correlated ones pass it less often.
-    Source: Sidak (1967).
+    Simple, because a week of 5 % would compound to 1,200 % a year and drown every other fold.
     """
-    _check(trials)
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}: a chance lies between 0 and 1")
-    # Not 1 - (1 - level) ** (1 / trials), which loses all digits where there are many trials.
-    return _upper_quantile(-math.expm1(math.log1p(-level) / trials))
+    return (growth - 1) * year_ns / span_ns
 
 
-def normal_scores(t: Float64s, degrees: Int64s) -> Float64s:
-    """Put t-statistics on the normal scale: the z that is as unlikely under a standard normal.
+def efficiency_ratio(in_sample: Sequence[float], out_of_sample: Sequence[float]) -> float | None:
+    """Mean annual return out of sample over that in sample; None where the latter is not above 0, or nothing is given.
 
-    t: (n,) float64. degrees: (n,) int64 degrees of freedom, >= 1. Returns (n,) float64; NaN where t is NaN.
-    Without it few trades look better than they are: of 10 null trades, t passes 3.9 some 37 times as often as z.
-    With 9 degrees it is 0.005 too small at z = 3, 0.015 at 4; closer with more. Source: Wallace (1959).
+    1 keeps everything that was promised, 0 nothing. Source: Pardo, The Evaluation and Optimization of Trading
+    Strategies (2008), who asks for 0.5.
     """
-    scale = (8 * degrees + 1) / (8 * degrees + 3)
-    return np.asarray(np.copysign(scale * np.sqrt(degrees * np.log1p(t * t / degrees)), t))
+    if not in_sample or not out_of_sample:
+        return None
+    promised = sum(in_sample) / len(in_sample)
+    return sum(out_of_sample) / len(out_of_sample) / promised if promised > 0 else None
 
 
-def _upper_quantile(chance: float) -> float:
-    return -_NORMAL.inv_cdf(chance)
+def stability(places: Sequence[int], count: int) -> float:
+    """Say how little a choice moved: 1 - mean step between neighbours / the longest step possible.
 
-
-def _check(trials: int) -> None:
-    if trials < 1:
-        raise ValueError(f"trials is {trials}: at least 1")
+    places: of the chosen values in the list of `count` values, fold by fold. 1 for one fold or one value.
+    """
+    if len(places) < 2 or count < 2:  # noqa: PLR2004 - nothing could move
+        return 1.0
+    steps = [abs(after - before) for before, after in pairwise(places)]
+    return 1 - sum(steps) / len(steps) / (count - 1)

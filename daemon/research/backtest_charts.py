@@ -13,6 +13,7 @@ import numpy as np
 from daemon.core.market import NS_PER_DAY, NS_PER_HOUR, NS_PER_SECOND
 from daemon.engine.bars import lengthen
 from daemon.engine.curves import decimate, drawdowns
+from daemon.research.validation_charts import validation_charts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,11 +57,12 @@ def charts_of(result: BacktestResult, equity: Mapping[str, NDArray[Any]], candle
     drawn_symbols = symbols[:MOST_SYMBOLS]
     drawn = _largest([trade for trade in result.trades if trade.symbol in set(drawn_symbols)], MOST_TRADES)
     content = {
-        "equity": _equity(result, equity),
+        "equity": account_of(result, equity),
         "symbols": [_candles(symbol, candles) for symbol in drawn_symbols],
         "trades": _trades(drawn, drawn_symbols),
         "pnl": _histogram(np.array([trade.pnl for trade in result.trades])),
         "costs": _costs(result),
+        "validation": validation_charts(result),
     }
     return Charts(content, len(drawn), symbols[MOST_SYMBOLS:])
 
@@ -90,7 +92,7 @@ def _largest(trades: Sequence[Trade], most: int) -> list[Trade]:
 # The account.
 
 
-def _equity(result: BacktestResult, equity: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
+def account_of(result: BacktestResult, equity: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
     """Rows that keep the extremes of the equity and of its drawdown, which is taken of every sample first."""
     time_ns, value = equity["time_ns"], equity["equity"]
     if time_ns.size == 0:

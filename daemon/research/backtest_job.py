@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 
 from daemon.engine.orders import LOG, Reference
@@ -16,9 +17,19 @@ from daemon.engine.simulate import Progress, Simulation
 from daemon.engine.trades import trades_of
 from daemon.research.backtest_finding import Finding, Runs
 from daemon.research.backtest_gaps import crossed, crossings
-from daemon.research.backtest_market import Loaded, feeds_of, grid_orders, load, year_days
+from daemon.research.backtest_market import (
+    Loaded,
+    decided,
+    feeds_of,
+    grid_orders,
+    read_series,
+    warmup_bars,
+    year_days,
+)
 from daemon.research.backtest_outcome import buy_and_hold, conclude
 from daemon.research.backtest_records import BacktestOutcome, BacktestProgress
+from daemon.research.strategies import RuleBook
+from daemon.research.validating import validated
 from daemon.store.backtests import ColumnSpool
 
 if TYPE_CHECKING:
@@ -30,6 +41,8 @@ if TYPE_CHECKING:
 
 # Share of the time that reading and deciding take; the runs share the rest.
 _LOADING: Final = 0.3
+# Share of the time that reading and running take where a walk-forward follows.
+_RUNNING: Final = 0.1
 
 
 def run_backtest(
@@ -37,28 +50,44 @@ def run_backtest(
     job: BacktestJob,
     progress: Callable[[BacktestProgress], None],
     checkpoint: Callable[[], None],
+    book: RuleBook | None = None,
 ) -> BacktestOutcome:
-    """Run a backtest and spool its rows.
+    """Run a backtest, validate it as asked, and spool its rows.
 
-    progress: told how far it is. checkpoint: called often; what it raises ends the backtest.
-    NotFound NO_BARS where the dates hold none.
+    progress: told how far it is. checkpoint: called often; what it raises ends the backtest. book: the registry, for
+    validations that vary a strategy's parameters.
+    NotFound NO_BARS where the dates hold none; otherwise as `validated`.
     """
     started_ms = time.time_ns() // 1_000_000
     spec = job.spec
-    loaded = []
+    share = _RUNNING if spec.validation and spec.validation.walk_forward else 1.0
+
+    def said(at: BacktestProgress) -> None:
+        progress(msgspec.structs.replace(at, done_fraction=share * at.done_fraction))
+
+    series, loaded = [], []
     for number, market in enumerate(spec.markets):
-        loaded.append(load(bars, spec, market, checkpoint))
-        progress(BacktestProgress(_LOADING * (number + 1) / len(spec.markets)))
-    runs = simulate(bars, spec, loaded, progress, checkpoint)
+        series.append(read_series(bars, spec, market, warmup_bars(spec)))
+        loaded.append(decided(spec, series[-1], checkpoint))
+        said(BacktestProgress(_LOADING * (number + 1) / len(spec.markets)))
+    runs = simulate(bars, spec, loaded, said, checkpoint)
     trades, belongs = trades_of(runs.main.log, len(loaded), int(Reference.CLOSE))
     days = _year_days(spec, loaded)
     gaps = [crossings(number, each, runs.main.log, spec.timeframe.ns, days) for number, each in enumerate(loaded)]
     held = buy_and_hold(spec, loaded, runs.main.samples.time_ns)
     finding = Finding(job.backtest_id, spec, loaded, runs, trades, days, gaps, crossed(trades, gaps), held)
+    result = conclude(finding, job.config, started_ms, time.time_ns() // 1_000_000)
+    last = result.drawdown_curve[-1].timestamp * 1_000_000 if result.drawdown_curve else None
+
+    def validating(fraction: float) -> None:
+        progress(BacktestProgress(share + (1 - share) * fraction, last, result.execution.events_processed))
+
+    result, trial = validated(bars, book or RuleBook(()), job, finding, series, result, checkpoint, validating)
+    completed_ms = time.time_ns() // 1_000_000
+    execution = msgspec.structs.replace(result.execution, completed_at=completed_ms, duration=completed_ms - started_ms)
     with ColumnSpool(Path(job.spool)) as spool:
         _spool(spool, finding, belongs)
-        result = conclude(finding, job.config, started_ms, time.time_ns() // 1_000_000)
-        return BacktestOutcome(result, spool.parts)
+        return BacktestOutcome(msgspec.structs.replace(result, execution=execution), spool.parts, trial)
 
 
 def simulate(
@@ -88,7 +117,7 @@ def simulate(
             feeds_of(bars, spec, loaded) if on_ticks else (),
             optimistic=optimistic,
             year_days=_year_days(spec, loaded),
-            orders=grid_orders(spec, loaded),
+            orders=grid_orders(spec, [each.simulated for each in loaded]),
         )
         outcomes.append(run.run(noted))
     return Runs(outcomes[0], None if on_ticks else outcomes[1])

@@ -24,7 +24,7 @@ from daemon.research.selection import Digest, digest_of, select
 from daemon.store.funding import FundingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from daemon.core.backtest import BacktestSpec, Market, Rules
     from daemon.core.market import Instrument
@@ -84,14 +84,34 @@ class Loaded(NamedTuple):
     partial: int
 
 
-def load(store: BarStore, spec: BacktestSpec, market: Market, checkpoint: Callable[[], None]) -> Loaded:
-    """Read a symbol's bars and decide, bar by bar, what its strategy says; NotFound NO_BARS where there are none.
+class Series(NamedTuple):
+    """What a symbol's bars say, whatever a strategy makes of them.
 
-    Memory: 48 bytes a bar, 8 for each column that the strategy uses, and 33 that stay.
+    whole: bars as they were read, the first `warmup` before the range. volume: base units. sigma, day_volume: of the
+    costs, as of `engine.trailing`. All of (n,) rows of `whole`. digest, holes, partial: as of `Loaded`.
     """
-    program = _compiled(spec.program) if isinstance(spec.program, backtest.Rules) else None
-    before = _warmup_bars(spec, program)
-    selection, first = _with_warmup(store, spec, market, before)
+
+    market: Market
+    whole: Bars
+    warmup: int
+    volume: Float64s
+    sigma: Float64s
+    day_volume: Float64s
+    funding_ns: Int64s
+    funding_rate: Float64s
+    digest: str
+    holes: tuple[Hole, ...]
+    partial: int
+
+    @property
+    def bars(self) -> Bars:
+        """Those that are traded."""
+        return self.whole.rows(self.warmup, self.whole.size)
+
+
+def read_series(store: BarStore, spec: BacktestSpec, market: Market, warmup: int) -> Series:
+    """Read a symbol's bars in the range, and as far as they are stored so many before; NotFound NO_BARS."""
+    selection, first = _with_warmup(store, spec, market, warmup)
     whole = selection.bars
     if first == whole.size:
         raise NotFound(
@@ -100,40 +120,58 @@ def load(store: BarStore, spec: BacktestSpec, market: Market, checkpoint: Callab
             "what is stored",
             {"symbol": market.instrument.key, "timeframe": spec.timeframe},
         )
+    volume = whole.volume
+    if market.volume_unit == "quote":
+        volume = volume / ((whole.high + whole.low + whole.close) / 3)
+    sigma, day_volume = daily_figures(whole, volume, spec.timeframe.ns, spec.calendar_days or year_days(whole.start_ns))
+    bars = whole.rows(first, whole.size)
+    return Series(
+        market,
+        whole,
+        first,
+        volume,
+        sigma,
+        day_volume,
+        *_funding(store, spec, market, int(bars.start_ns[0]), int(bars.start_ns[-1])),
+        selection.digest,
+        _holes(store, spec, market, bars),
+        len(selection.partial_buckets),
+    )
+
+
+def decided(spec: BacktestSpec, series: Series, checkpoint: Callable[[], None] = lambda: None) -> Loaded:
+    """Decide, bar by bar, what a strategy says of a series.
+
+    Memory: 8 bytes a bar for each column that the strategy uses, and 33 that stay.
+    """
+    whole, first = series.whole, series.warmup
     checkpoint()
     columns = IndicatorColumns(whole)
-    if program is not None:
-        signals = _signals(program, columns, checkpoint)[first:]
+    if isinstance(spec.program, backtest.Rules):
+        signals = _signals(_compiled(spec.program), columns, checkpoint)[first:]
     else:
         signals = _regular(spec.program, whole.size - first)
     atr = np.full(whole.size, np.nan)
     if _uses_atr(spec):
         atr = np.asarray(columns[ATR], dtype=np.float64)
     del columns
-    volume = whole.volume
-    if market.volume_unit == "quote":
-        volume = volume / ((whole.high + whole.low + whole.close) / 3)
-    sigma, day_volume = daily_figures(whole, volume, spec.timeframe.ns, spec.calendar_days or year_days(whole.start_ns))
-    bars = whole.rows(first, whole.size)
-    volume = np.ascontiguousarray(volume[first:])
-    funding_ns, funding_rate = _funding(store, spec, market, int(bars.start_ns[0]), int(bars.start_ns[-1]))
+    bars = series.bars
+    volume = np.ascontiguousarray(series.volume[first:])
     simulated = Decisions(
         close_ns=bars.start_ns + spec.timeframe.ns,
         values=np.array([*bars[1:5], volume]),
         signals=signals,
         atr=np.ascontiguousarray(atr[first:]),
-        sigma=np.ascontiguousarray(sigma[first:]),
-        day_volume=np.ascontiguousarray(day_volume[first:]),
-        funding_ns=funding_ns,
-        funding_rate=funding_rate,
+        sigma=np.ascontiguousarray(series.sigma[first:]),
+        day_volume=np.ascontiguousarray(series.day_volume[first:]),
+        funding_ns=series.funding_ns,
+        funding_rate=series.funding_rate,
     )
-    holes = _holes(store, spec, market, bars)
     used = []
-    if funding_ns.size:
-        used.append(
-            Used("funding", funding_ns.size, int(funding_ns[0]), int(funding_ns[-1]), digest_of(simulated[-2:]))
-        )
-    return Loaded(market, bars, volume, simulated, selection.digest, first, holes, used, len(selection.partial_buckets))
+    paid_ns = series.funding_ns
+    if paid_ns.size:
+        used.append(Used("funding", paid_ns.size, int(paid_ns[0]), int(paid_ns[-1]), digest_of(simulated[-2:])))
+    return Loaded(series.market, bars, volume, simulated, series.digest, first, series.holes, used, series.partial)
 
 
 def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[Feed]:
@@ -151,7 +189,7 @@ def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[
     return feeds
 
 
-def grid_orders(spec: BacktestSpec, loaded: list[Loaded]) -> Records | None:
+def grid_orders(spec: BacktestSpec, simulated: Sequence[Decisions]) -> Records | None:
     """Return the first orders of a grid, sent at the first close of each symbol; None for another program.
 
     Exits in ATR take that of the first bar; where it has none yet they are off.
@@ -159,12 +197,14 @@ def grid_orders(spec: BacktestSpec, loaded: list[Loaded]) -> Records | None:
     grid = spec.program
     if not isinstance(grid, backtest.Grid):
         return None
-    share = spec.account.initial_capital / len(loaded) * grid.fraction / grid.levels
+    share = spec.account.initial_capital / len(simulated) * grid.fraction / grid.levels
     sides = (1, -1) if grid.sides == "both" else (1,)
     made = []
-    for symbol, each in enumerate(loaded):
-        close, close_ns = float(each.bars.close[0]), int(each.simulated.close_ns[0])
-        exits = exit_distances(spec.exits, float(each.simulated.atr[0]))
+    for symbol, each in enumerate(simulated):
+        if not each.close_ns.size:
+            continue
+        close, close_ns = float(each.values[3, 0]), int(each.close_ns[0])
+        exits = exit_distances(spec.exits, float(each.atr[0]))
         for side in sides:
             for level in range(1, grid.levels + 1):
                 order = np.zeros(1, dtype=ORDER)
@@ -248,10 +288,11 @@ def _uses_atr(spec: BacktestSpec) -> bool:
     return in_atr or isinstance(spec.sizing, backtest.AtrRisk)
 
 
-def _warmup_bars(spec: BacktestSpec, program: Program | None) -> int:
+def warmup_bars(spec: BacktestSpec) -> int:
     """Say how many bars before the first the strategy, its sizing and its costs look back on."""
     needed = 0
-    if program is not None:
+    if isinstance(spec.program, backtest.Rules):
+        program = _compiled(spec.program)
         used = max((lookback(name, bar_ns=spec.timeframe.ns) for name in program.inputs), default=0)
         needed = program.lookback + used
     if _uses_atr(spec):

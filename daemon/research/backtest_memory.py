@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -40,6 +41,9 @@ READ_BYTES: Final = 2 * BAR_BYTES
 STREAM_BYTES: Final = 3 * _MIB
 """Chunks of a stream of ticks, decoded; they are read one after another."""
 
+WALK_BYTES: Final = BAR_BYTES + COLUMN_BYTES * COLUMNS + EQUITY_BYTES
+"""A bar of a walk-forward, for the series with the longest warm-up, and again for the span that each thread runs."""
+
 FIXED_BYTES: Final = 64 * _MIB
 """Whatever the length: the interpreter's objects, trades, fills, the result."""
 
@@ -66,7 +70,8 @@ def memory_bound(spec: BacktestSpec, bars: BarStore) -> int:
     + rows x (BAR_BYTES + SIGNAL_BYTES + COLUMN_BYTES x COLUMNS), all symbols together
     + rows x BANDS x EQUITY_BYTES
     + rows of stored bars that longer ones are made of x READ_BYTES
-    + STREAM_BYTES for every symbol that is read from ticks.
+    + STREAM_BYTES for every symbol that is read from ticks
+    + rows x WALK_BYTES x (1 + cores), where it is to be walked forward or run under other costs.
 
     rows: no more than are stored, and no more than the dates have room for. A symbol that is not stored has none.
     """
@@ -75,6 +80,8 @@ def memory_bound(spec: BacktestSpec, bars: BarStore) -> int:
         made, read, streams = _rows(market, spec, bars)
         total += made * (BAR_BYTES + SIGNAL_BYTES + COLUMN_BYTES * COLUMNS + BANDS * EQUITY_BYTES)
         total += read * READ_BYTES + streams * STREAM_BYTES
+        if spec.validation and (spec.validation.walk_forward or spec.validation.sensitivity):
+            total += made * WALK_BYTES * (1 + (os.cpu_count() or 1))
     return total
 
 

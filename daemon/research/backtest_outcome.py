@@ -247,8 +247,15 @@ def _costs(finding: Finding, equity: Float64s) -> CostReport:
             "fixedFee": spec.fixed_fee,
             "scale": spec.scale,
             "slippage": msgspec.to_builtins(spec.slippage),
+            **_own_models(finding.spec),
         },
     )
+
+
+def _own_models(spec: BacktestSpec) -> dict[str, Any]:
+    """Return the models of symbols that have their own, by symbol; nothing where none has."""
+    own = {market.instrument.key: market.slippage for market in spec.markets if market.slippage is not None}
+    return {"slippageBySymbol": msgspec.to_builtins(own)} if own else {}
 
 
 def _sum(values: Float64s) -> float:
@@ -401,7 +408,8 @@ def _resolved(spec: BacktestSpec) -> dict[str, Any]:
 def _fingerprint(finding: Finding, result: BacktestResult) -> str:
     """Digest of what went in (rows, configuration, engine) and what came out (trades, equity, figures)."""
     asked = dict(result.resolved)
-    del asked["name"]
+    for name in ("name", "validation"):  # neither changes what is traded
+        del asked[name]
     inputs = {"config": asked, "data": [each.digest for each in result.data], "engine": result.engine_version}
     figures = (result.metrics, result.trade_stats, result.risk_metrics)
     hasher = hashlib.blake2b(digest_size=16)

@@ -54,6 +54,16 @@ def report_page(bars: BarStore, backtest_id: str) -> str:
     )
 
 
+def report_document(bars: BarStore, backtest_id: str) -> bytes:
+    """Render a completed backtest as a PDF; errors as of `report_page`."""
+    from daemon.research.backtest_pdf import report_pdf
+
+    env = bars.ticks.env
+    with env.read() as transaction:
+        result = records.stored_result(transaction, backtest_id)
+    return report_pdf(result, _equity(env, backtest_id), labels=_labels(result))
+
+
 def _labels(result: BacktestResult) -> list[str]:
     simulated = sorted({each.symbol for each in result.data if each.symbol.startswith("synthetic:")})
     return [f"simulated market: {symbol}" for symbol in simulated]

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from daemon.core.backtest import BacktestSpec, Market
+from daemon.core.backtest import BacktestSpec, Market, Slippage
 from daemon.core.errors import Code, Conflict, NotFound, StoreCorrupt
 from daemon.core.market import Instrument, Timeframe, TsNs
+from daemon.core.strategy import RiskProfile
 from daemon.core.ticks import Stream
+from daemon.research import trials
 from daemon.research.backtest_result import BacktestResult, BacktestStatus
+from daemon.research.trials import Trial
+from daemon.research.validation_result import ValidationResult
 from daemon.store import backtests as tables
 from daemon.store import documents, keys
 from daemon.store.backtests import ColumnPart
@@ -35,12 +39,16 @@ _DOCUMENTS: Final = "documents"
 
 
 class BacktestJob(msgspec.Struct, frozen=True):
-    """A backtest as a worker gets it. spool: file that takes its columns. config: what the user sent."""
+    """A backtest as a worker gets it.
+
+    spool: file that takes its columns. config: what the user sent. profiles: by which it was read.
+    """
 
     backtest_id: str
     spec: BacktestSpec
     spool: str
     config: dict[str, Any] = {}
+    profiles: dict[str, RiskProfile] = {}
 
 
 class BacktestOutcome(msgspec.Struct, frozen=True):
@@ -48,6 +56,7 @@ class BacktestOutcome(msgspec.Struct, frozen=True):
 
     result: BacktestResult
     parts: list[ColumnPart]
+    trial: Trial
 
 
 class BacktestProgress(msgspec.Struct, frozen=True):
@@ -73,6 +82,8 @@ class Finished(msgspec.Struct, frozen=True):
     fingerprint: str
     events: int
     notes: list[str]
+    verdict: str | None
+    trial: Trial
 
 
 def packed(outcome: BacktestOutcome) -> Finished:
@@ -88,6 +99,8 @@ def packed(outcome: BacktestOutcome) -> Finished:
         fingerprint=result.fingerprint,
         events=result.execution.events_processed,
         notes=result.notes,
+        verdict=result.verdict.verdict if result.verdict else None,
+        trial=outcome.trial,
     )
 
 
@@ -126,11 +139,12 @@ def put_request(transaction: Transaction, backtest_id: str, request: Request) ->
 
 
 def put_finished(transaction: Transaction, state: StoredBacktest, finished: Finished, spool: Path) -> None:
-    """Store a backtest's last state, its result and its columns; the caller's transaction makes it whole."""
+    """Store a backtest's last state, its result, its columns and its try; the caller's transaction makes it whole."""
     backtest_id = state.status.id
     tables.put(transaction, backtest_id, finished.parts, spool)
     transaction.put(_DOCUMENTS, keys.document(_RESULT, backtest_id), finished.result)
     put_state(transaction, state)
+    trials.record(transaction, [finished.trial])
 
 
 def remove(transaction: Transaction, backtest_id: str) -> None:
@@ -206,6 +220,19 @@ def stored_fields(transaction: Transaction, backtest_id: str) -> dict[str, msgsp
     return fields
 
 
+def stored_validation(transaction: Transaction, backtest_id: str) -> ValidationResult:
+    """Read the verdict and what it rests on; errors as above, NotFound NO_VALIDATION where a result has none."""
+    fields = stored_fields(transaction, backtest_id)
+    names = (field.encode_name for field in msgspec.structs.fields(ValidationResult))
+    parts = {name: fields[name] for name in names if name in fields}
+    if "verdict" not in parts or msgspec.msgpack.decode(parts["verdict"]) is None:
+        raise NotFound(
+            Code.NO_VALIDATION,
+            f"backtest {backtest_id} has no verdict: a release without verdicts made it; run its configuration again",
+        )
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(parts), type=ValidationResult)
+
+
 def no_result(status: BacktestStatus) -> Conflict:
     """Say why a backtest has no result."""
     why = f": {status.error}" if status.error else "" if status.completed_at else ": wait for it, or cancel it"
@@ -236,6 +263,7 @@ def _spec(stored: dict[str, Any]) -> BacktestSpec:
     return BacktestSpec(markets=markets, **{name: getattr(rest, name) for name in rest.__struct_fields__})
 
 
-def _market(instrument: dict[str, str], source: str, **rest: Any) -> Market:
+def _market(instrument: dict[str, str], source: str, slippage: Any = None, **rest: Any) -> Market:
     of_bars = source in Timeframe.__members__.values()
-    return Market(Instrument(**instrument), Timeframe(source) if of_bars else Stream(source), **rest)
+    own = msgspec.convert(slippage, Slippage | None)
+    return Market(Instrument(**instrument), Timeframe(source) if of_bars else Stream(source), slippage=own, **rest)

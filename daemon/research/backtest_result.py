@@ -11,6 +11,15 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from daemon.research.validation_result import (
+    LookAhead,
+    MonteCarloResult,
+    Overfitting,
+    SensitivityRow,
+    Verdict,
+    WalkForward,
+)
+
 Status: TypeAlias = Literal["queued", "running", "completed", "failed", "cancelled"]
 Priority: TypeAlias = Literal["low", "normal", "high"]
 Number: TypeAlias = float | None
@@ -229,7 +238,8 @@ class SeriesUsed(_Part, frozen=True, kw_only=True):
 class BacktestResult(_Part, frozen=True, kw_only=True):
     """The whole result; curves are decimated for a screen, the store has them whole.
 
-    config: as it was sent. resolved: what was understood, with every default.
+    config: as it was sent. resolved: what was understood, with every default. What the verdict rests on is None where
+    it was not asked for, and verdict where a release without verdicts made the result.
     """
 
     id: str
@@ -237,6 +247,7 @@ class BacktestResult(_Part, frozen=True, kw_only=True):
     status: Status
     fingerprint: str
     engine_version: str
+    verdict: Verdict | None = None
     config: dict[str, Any]
     resolved: dict[str, Any]
     readings: list[str]
@@ -249,7 +260,11 @@ class BacktestResult(_Part, frozen=True, kw_only=True):
     drawdown_curve: list[DrawdownPoint]
     trades: list[Trade]
     events: list[Event]
-    monte_carlo: None = None
+    monte_carlo: MonteCarloResult | None = None
+    walk_forward: WalkForward | None = None
+    overfitting: Overfitting | None = None
+    sensitivity: list[SensitivityRow] = []
+    look_ahead: LookAhead | None = None
     execution: Execution
     band: Band | None
     costs: CostReport
@@ -320,6 +335,7 @@ class BacktestStatus(_Part, frozen=True, kw_only=True):
     max_drawdown_percent: float | None = None
     total_trades: int | None = None
     fingerprint: str | None = None
+    verdict: str | None = None
     error: str | None = None
     error_code: str | None = None
     notes: list[str] = []

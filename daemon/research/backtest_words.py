@@ -12,7 +12,7 @@ from daemon.core.market import NS_PER_SECOND
 from daemon.engine.metrics import kelly_fraction
 
 if TYPE_CHECKING:
-    from daemon.core.backtest import BacktestSpec
+    from daemon.core.backtest import BacktestSpec, Slippage
     from daemon.research.backtest_finding import Finding
 
 # Less than this share is the rounding of a quantity, not a cut.
@@ -48,7 +48,8 @@ def notes_on(finding: Finding) -> list[str]:
             notes.append(f"{key}: asked to {_day(spec.stop_ns)}, the last bar ends {_day(last)}")
         if isinstance(spec.program, backtest.Rules) and each.warmup == 0 and spec.start_ns is not None:
             notes.append(f"{key}: nothing is stored before the first bar, so indicators warm up inside of the range")
-        if not np.any(each.volume > 0) and spec.costs.slippage.__struct_config__.tag not in ("none", "fixed_bps"):
+        slippage = each.market.slippage or spec.costs.slippage
+        if not np.any(each.volume > 0) and slippage.__struct_config__.tag not in ("none", "fixed_bps"):
             notes.append(
                 f"{key}: no volume in the whole range, so the slippage model lets nothing trade: choose `none` or "
                 "`fixed_bps`, or import volumes"
@@ -108,27 +109,40 @@ def _costs(spec: BacktestSpec) -> list[str]:
     scale = f", scaled by {costs.scale:g}" if costs.scale != 1 else ""
     fixed = f" plus {costs.fixed_fee:g} a fill" if costs.fixed_fee else ""
     said = [f"fees: maker {100 * costs.maker_rate:g} %, taker {100 * costs.taker_rate:g} %{fixed}{scale}"]
-    match costs.slippage:
+    if any(market.slippage is None for market in spec.markets):
+        said.append(_slippage(costs.slippage, scale))
+    own = [(market.instrument.key, market.slippage) for market in spec.markets if market.slippage is not None]
+    return [*said, *(f"{key}, with its own parameters: {_slippage(slippage, scale)}" for key, slippage in own)]
+
+
+def _slippage(slippage: Slippage, scale: str) -> str:
+    match slippage:
         case backtest.NoSlippage():
-            said.append("no slippage: fills at the reference price, any quantity")
+            return "no slippage: fills at the reference price, any quantity"
         case backtest.FixedBps(bps=bps):
-            said.append(f"slippage {bps:g} bps of the price{scale}, any quantity")
+            return f"slippage {bps:g} bps of the price{scale}, any quantity"
         case backtest.VolumeWeighted() as model:
-            said.append(
-                f"slippage volume_weighted: {model.half_spread_bps:g} bps + {model.impact:g} x (order / bar volume)^2"
-                f"{scale}; no more than {100 * model.participation_cap:g} % of a bar's volume"
-            )
+            said = f"{model.impact:g} x (order / bar volume)^2"
         case backtest.SquareRoot() as model:
-            said.append(
-                f"slippage square_root: {model.half_spread_bps:g} bps + {model.y:g} x daily volatility x "
-                f"sqrt(order / daily volume){scale}; no more than {100 * model.participation_cap:g} % of a bar's volume"
-            )
+            said = f"{model.y:g} x daily volatility x sqrt(order / daily volume)"
         case backtest.Almgren2005() as model:
-            said.append(
-                f"slippage almgren_2005: gamma {model.gamma:g}, eta {model.eta:g}, {model.turnover_days:g} daily "
-                f"volumes outstanding{scale}; no more than {100 * model.participation_cap:g} % of a bar's volume"
-            )
-    return said
+            said = f"gamma {model.gamma:g}, eta {model.eta:g}, {model.turnover_days:g} daily volumes outstanding"
+        case backtest.AlmgrenChriss() as model:
+            said = _liquidation(model)
+        case backtest.Kyle() as model:
+            said = f"half of {model.y:g} x daily volatility x order / daily volume"
+    capped = f"no more than {100 * model.participation_cap:g} % of a bar's volume"
+    return f"slippage {model.__struct_config__.tag}: {model.half_spread_bps:g} bps + {said}{scale}; {capped}"
+
+
+def _liquidation(model: backtest.AlmgrenChriss) -> str:
+    gamma = f"a spread for {100 * model.permanent_volume:g} %" if model.gamma is None else f"gamma {model.gamma:.4g}"
+    eta = f"a spread for {100 * model.temporary_volume:g} %" if model.eta is None else f"eta {model.eta:.4g}"
+    days = "one bar" if model.execution_days is None else f"{model.execution_days:g} days"
+    return (
+        f"the optimal liquidation in {model.slices} parts over {days} at risk aversion {model.risk_aversion:g}, of the "
+        f"daily volume permanent {gamma}, temporary {eta}"
+    )
 
 
 def _money(spec: BacktestSpec) -> list[str]:

@@ -249,7 +249,7 @@ class Backtests:
             # Read when its turn has come: ten thousand that wait do not fill the memory with what they are to do.
             with self._env.read() as transaction:
                 request = records.stored_request(transaction, status.id)
-            return BacktestJob(status.id, request.spec, str(spool), request.config)
+            return BacktestJob(status.id, request.spec, str(spool), request.config, dict(self._profiles))
 
         future = self._executor.submit(
             job,
@@ -326,6 +326,7 @@ class Backtests:
             total_trades=finished.total_trades,
             fingerprint=finished.fingerprint,
             notes=finished.notes,
+            verdict=finished.verdict,
         )
 
         def stored(error: AtlasError | None) -> None:

@@ -62,7 +62,7 @@ class JobRunner:
             case BacktestJob():
                 from daemon.research.backtest_job import run_backtest
 
-                return packed(run_backtest(self._bars, job, progress, checkpoint))
+                return packed(run_backtest(self._bars, job, progress, checkpoint, self._book))
 
     def _probe(self, job: ProbeJob, progress: Callable[[int], None], checkpoint: Callable[[], None]) -> JobIndex:
         """Probe one series. progress: told how many combinations are done."""

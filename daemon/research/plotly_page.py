@@ -53,6 +53,12 @@ def line(cells: Iterable[str], kind: str = "") -> str:
     return f'<tr class="{kind}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
 
 
+def pairs_table(pairs: Iterable[tuple[str, str]]) -> str:
+    """Put names beside their values."""
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in pairs)
+    return f'<table class="pairs"><tbody>{rows}</tbody></table>'
+
+
 def listed(lines: Iterable[str]) -> str:
     """Write the items of a list."""
     return "".join(f"<li>{escape(each)}</li>" for each in lines)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from daemon.engine.validation import FAMILY_LEVEL, expected_maximum, family_threshold, normal_scores
+from daemon.engine.significance import FAMILY_LEVEL, expected_maximum, family_threshold, normal_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

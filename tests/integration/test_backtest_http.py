@@ -45,6 +45,7 @@ ROUTES = [
     ("GET", "/trades"),
     ("GET", "/receipts"),
     ("GET", "/equity"),
+    ("GET", "/validation"),
     ("GET", "/report"),
     ("POST", "/cancel"),
     ("DELETE", ""),
@@ -161,7 +162,7 @@ def test_backtests_that_wait_can_be_cancelled_once(daemon):
     found = ask(daemon, f"/{last}")
     assert (found.status, found.body["status"]) == (200, "cancelled")
     assert msgspec.convert(found.body, BacktestStatus).id == last
-    for path in ("/trades", "/receipts", "/equity", "/report"):
+    for path in ("/trades", "/receipts", "/equity", "/validation", "/report", "/report?format=pdf"):
         assert refusal(daemon, f"/{last}{path}") == (409, "BACKTEST_NOT_FINISHED")
     assert last in [each["id"] for each in walk(daemon, "", limit=7, status="cancelled")]
     assert ask(daemon, f"/{last}", "DELETE").status == 204
@@ -243,6 +244,27 @@ def test_the_report_is_a_file_that_cannot_reach_the_daemon(daemon):
     assert name not in page
 
 
+def test_the_report_as_pdf_is_one_whole_file(daemon, done):
+    status, headers, body = raw(daemon, f"/{done}/report?format=pdf")
+    assert (status, headers["Content-Type"]) == (200, "application/pdf")
+    assert headers["Content-Disposition"] == f'attachment; filename="backtest-{done}.pdf"'
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert body.startswith(b"%PDF-")
+    assert body.rstrip().endswith(b"%%EOF")
+    assert body == raw(daemon, f"/{done}/report?format=pdf")[2]
+
+
+def test_the_validation_is_that_part_of_the_result(daemon, done):
+    result = ask(daemon, f"/{done}").body
+    found = ask(daemon, f"/{done}/validation")
+    assert found.status == (200 if result["verdict"] else 404)
+    if result["verdict"] is None:
+        assert found.body["error"]["code"] == "NO_VALIDATION"
+    else:
+        names = ("verdict", "walkForward", "overfitting", "monteCarlo", "sensitivity", "lookAhead")
+        assert found.body == {name: result[name] for name in names}
+
+
 def test_reports_as_json_and_csv_are_the_result_and_the_trades(daemon, done):
     _, headers, body = raw(daemon, f"/{done}/report?format=json")
     assert headers["Content-Disposition"] == f'attachment; filename="backtest-{done}.json"'
@@ -317,7 +339,8 @@ def test_an_unknown_backtest_is_not_found(daemon, method, path, backtest_id):
     [
         ("/trades?format=xml", "INVALID_REQUEST"),
         ("/equity?format=parquet", "INVALID_REQUEST"),
-        ("/report?format=pdf", "INVALID_REQUEST"),
+        ("/report?format=xml", "INVALID_REQUEST"),
+        ("/validation?format=json", "INVALID_REQUEST"),
         ("/report?format=arrow", "INVALID_REQUEST"),
         ("/trades?limit=0", "INVALID_REQUEST"),
         ("/trades?limit=-1", "INVALID_REQUEST"),

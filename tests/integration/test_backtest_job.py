@@ -66,6 +66,22 @@ def test_the_same_inputs_give_the_same_fingerprint_and_another_fee_another(env, 
     assert result_of(store, tmp_path, symbols="A", commission=0.002).fingerprint != first.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("almgren_chriss", "in 5 parts over one bar at risk aversion 250"),
+        ("kyle", "half of 1 x daily volatility x order / daily volume"),
+    ],
+)
+def test_models_of_impact_cost_and_are_named_among_the_assumptions(env, tmp_path, model, words):
+    store = stored(env, "x:A", minutes(5_000))
+    result = result_of(store, tmp_path, symbols="A", slippageModel=model)
+    assert result.costs.slippage > 0
+    assert any(each.startswith(f"slippage {model}: 1 bps + ") and words in each for each in result.assumptions)
+    assert result.costs.model["slippage"]["model"] == model
+    assert "slippageBySymbol" not in result.costs.model
+
+
 @pytest.mark.parametrize("executor", ["threads", "processes"])
 def test_every_executor_gives_the_same_fingerprint(cli, tmp_path, bars_files, executor):
     data = tmp_path / "data"

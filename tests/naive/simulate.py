@@ -219,6 +219,25 @@ def times(whole: int, step: float) -> float:
     return whole / inverse if inverse > 1 and abs(inverse * step - 1) < NEAR else whole * step
 
 
+def liquidation(model: spec_of.AlmgrenChriss, of_day: float, sigma: float, days: float) -> float:
+    """Mean cost of Almgren and Chriss (2000) without the half spread, a fraction, by its hyperbolic sines."""
+    spread = 2 * model.half_spread_bps * 1e-4
+    gamma = spread / model.permanent_volume if model.gamma is None else model.gamma
+    eta = spread / model.temporary_volume if model.eta is None else model.eta
+    tau = days / model.slices
+    temporary = eta - gamma * tau / 2
+    if temporary <= 0:
+        return gamma * of_day / 2
+    # acosh(1 + u / 2), which loses what is small of u.
+    step = 2 * math.asinh(math.sqrt(model.risk_aversion * sigma**2 * tau**2 / temporary) / 2)
+    left = [
+        math.sinh(step * (model.slices - j)) / math.sinh(step * model.slices) if step > 0 else 1 - j / model.slices
+        for j in range(model.slices + 1)
+    ]
+    squares = sum((left[j] - left[j + 1]) ** 2 for j in range(model.slices))
+    return gamma * of_day / 2 + temporary / tau * of_day * squares
+
+
 def one_by_one(values: Sequence[float]) -> float:
     """Straight sum from left to right; the builtin compensates its rounding from Python 3.12 on."""
     total = 0.0
@@ -280,9 +299,9 @@ class Simulation:
             (symbol, bar) for symbol, each in enumerate(self.series) for bar in each.bars if bar.close_ns == now_ns
         ]
         for symbol, bar in ending:
-            market = self.state.markets[symbol]
+            market, cap = self.state.markets[symbol], self.cap(symbol)
             market.volume, market.sigma, market.day_volume = bar.volume, bar.sigma, bar.day_volume
-            market.room = self.cap() * bar.volume if self.cap() < INF else INF
+            market.room = cap * bar.volume if cap < INF else INF
         if not self.on_ticks:
             self.now_ns = now_ns - self.width_ns
             for symbol, bar in ending:
@@ -677,8 +696,11 @@ class Simulation:
 
     # Costs.
 
-    def cap(self) -> float:
-        return getattr(self.spec.costs.slippage, "participation_cap", INF)
+    def slippage_of(self, symbol: int) -> spec_of.Slippage:
+        return self.spec.markets[symbol].slippage or self.spec.costs.slippage
+
+    def cap(self, symbol: int) -> float:
+        return getattr(self.slippage_of(symbol), "participation_cap", INF)
 
     def slippage(self, symbol: int, quantity: float) -> float:
         """Half spread and impact, a fraction of the price."""
@@ -691,7 +713,7 @@ class Simulation:
         of_bar = quantity / market.volume if market.volume > quantity else 1.0
         of_day = quantity / market.day_volume if market.day_volume > quantity else 1.0
         sigma = market.sigma if market.sigma > 0 else 0.0
-        match self.spec.costs.slippage:
+        match self.slippage_of(symbol):
             case spec_of.NoSlippage():
                 return 0.0, 0.0
             case spec_of.FixedBps(bps=bps):
@@ -704,6 +726,10 @@ class Simulation:
                 days = model.execution_days or self.width_ns / NS_PER_DAY
                 permanent = model.gamma * sigma * of_day * model.turnover_days**0.25
                 impact = permanent / 2 + model.eta * sigma * (of_day / days) ** 0.6
+            case spec_of.AlmgrenChriss() as model:
+                impact = liquidation(model, of_day, sigma, model.execution_days or self.width_ns / NS_PER_DAY)
+            case spec_of.Kyle() as model:
+                impact = model.y * sigma * of_day / 2
         return model.half_spread_bps * 1e-4, impact
 
     def lot(self, symbol: int) -> float:

@@ -11,7 +11,7 @@ from naive import simulate as naive
 from simulated import WIDTH_NS, as_log, as_samples, run
 
 from daemon.core import backtest as spec_of
-from daemon.core.backtest import Distance, Exits, Trailing
+from daemon.core.backtest import Distance, Exits, Trailing, slippages_of
 from daemon.core.market import Instrument, Timeframe
 from daemon.engine import simulate
 from daemon.engine.orders import Kind, Reference, Status
@@ -20,8 +20,8 @@ BUYS_AND_SELLS = ("buy", "sell")
 
 
 def assert_agrees(case):
-    # The impact of almgren_2005 takes powers that the slow loop takes by `**`: the last bit is free there.
-    exact = not isinstance(case[0].costs.slippage, spec_of.Almgren2005)
+    # Powers and hyperbolic sines, which the slow loop takes by `**` and `sinh`: the last bit is free there.
+    exact = not any(isinstance(each, spec_of.Almgren2005 | spec_of.AlmgrenChriss) for each in slippages_of(case[0]))
     for optimistic in (False, True):
         outcome = run(case, optimistic=optimistic)
         wanted = naive.Simulation(*case, optimistic=optimistic).run()
@@ -137,6 +137,16 @@ SLIPPAGES = st.one_of(
     ),
     st.builds(spec_of.SquareRoot, participation_cap=st.sampled_from([0.1, 0.5])),
     st.builds(spec_of.Almgren2005, execution_days=st.none() | st.just(0.5)),
+    st.builds(
+        spec_of.AlmgrenChriss,
+        gamma=st.none() | st.just(0.5),
+        eta=st.none() | st.just(0.2),
+        slices=st.sampled_from([1, 5, 30]),
+        execution_days=st.none() | st.sampled_from([0.5, 3.0]),
+        risk_aversion=st.sampled_from([0.0, 250.0]),
+        participation_cap=st.sampled_from([0.1, 1]),
+    ),
+    st.builds(spec_of.Kyle, y=st.sampled_from([1.0, 30.0]), participation_cap=st.sampled_from([0.1, 1])),
 )
 COSTS = st.builds(
     spec_of.Costs,
@@ -206,6 +216,7 @@ def cases(draw, fills="bars", program=None, least=1, most=40, symbols=None):
         tick_size=st.sampled_from([0.0, 0.5, 0.01]),
         lot_size=st.sampled_from([0.0, 0.1, 5.0]),
         min_notional=st.sampled_from([0.0, 50.0]),
+        slippage=st.none() | st.none() | SLIPPAGES,
     )
     spec = spec_of.BacktestSpec(
         name="made up",

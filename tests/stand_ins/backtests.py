@@ -24,6 +24,7 @@ from daemon.core.market import Instrument, Timeframe
 from daemon.research import backtest_result as shown
 from daemon.research.backtest_records import BacktestJob, BacktestOutcome, BacktestProgress, packed
 from daemon.research.jobs import JobRunner
+from daemon.research.trials import Trial
 from daemon.store.backtests import ColumnSpool
 
 BTC = Instrument("local", "BTC/USDT")
@@ -60,7 +61,7 @@ class Runner(JobRunner):
                 os._exit(7)
         with ColumnSpool(spool) as columns:
             columns.add("equity", {"time_ns": FIRST_NS + np.arange(rows), "equity": np.arange(rows) / 3})
-        return packed(BacktestOutcome(result(job), columns.parts))
+        return packed(BacktestOutcome(result(job), columns.parts, a_try(job)))
 
 
 def read_config(config, *_):
@@ -94,6 +95,11 @@ def result(job):
         trade_stats=filled(shown.TradeStats, total_trades=3),
         execution=shown.Execution(started_at=0, events_processed=4_000),
     )
+
+
+def a_try(job):
+    """What the ledger counts of it."""
+    return Trial("idea", f"of {job.spec.name}", job.spec.name, 0.1, 30, 1.2, 0)
 
 
 def filled(struct, **fields):

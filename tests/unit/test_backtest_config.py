@@ -176,7 +176,6 @@ def test_the_configuration_of_the_issue_reads_as_it_stands(bars):
         "A long is opened after a bar on which rsi_14 crossed above 30 and volume was above volume_sma_20.",
         "sizing is not given: a position takes its symbol's whole share of the equity.",
         "No funding is paid.",
-        "validation is kept with the backtest and not carried out yet by this release.",
     )
 
 
@@ -552,6 +551,14 @@ def test_an_entry_order_of_each_type(read):
         (
             {"slippageModel": "square_root", "slippage": {"y": 0.5}},
             spec.Costs(0.001, 0.001, slippage=spec.SquareRoot(0.5)),
+        ),
+        (
+            {"slippageModel": "almgren_chriss", "slippage": {"slices": 3, "riskAversion": 0, "eta": 0.02}},
+            spec.Costs(0.001, 0.001, slippage=spec.AlmgrenChriss(eta=0.02, slices=3, risk_aversion=0)),
+        ),
+        (
+            {"slippageModel": "kyle", "slippage": {"y": 20}},
+            spec.Costs(0.001, 0.001, slippage=spec.Kyle(20)),
         ),
         (
             {"slippageModel": "almgren_2005", "slippage": {"turnoverDays": 87, "executionDays": 1}},

@@ -4,56 +4,26 @@ import shutil
 import subprocess
 import threading
 from html import unescape
-from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import msgspec
 import numpy as np
 import pytest
+from pages import EVIL, Reader, evil_sample, own, replaced
 from plotly.offline import get_plotlyjs
 from samples import Sample, sample_backtest, sample_result
 
 from daemon.core.market import Bars
 from daemon.research.backtest_charts import MOST_CANDLES, MOST_POINTS, MOST_SYMBOLS, MOST_TRADES
 from daemon.research.backtest_report import report_html
-from daemon.research.backtest_result import Event, MonthlyReturn
+from daemon.research.backtest_result import MonthlyReturn
 from daemon.research.plotly_page import spoken_duration
 
-EVIL = "</script><img src=x onerror=alert(1)>&$title`%{x}"
-CHARTS = ("equity", "candles", "costs", "pnl", "mae", "mfe")
+CHARTS = ("equity", "candles", "costs", "pnl", "mae", "mfe", "folds", "stitched", "fan", "logits")
 SANDBOX = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 )
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-class Reader(HTMLParser):
-    """Collects a page's visible words, its links and handlers, and the tags that were opened and never closed."""
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.words, self.open, self.links, self.tags, self.attributes = "", [], [], set(), set()
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attributes}
-        self.links += [value for name, value in attributes if name in ("src", "href", "action")]
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, text):
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words += text
-
-
-def own(html):
-    """All of a page but Plotly."""
-    return html.replace(get_plotlyjs(), "")
 
 
 def words(*sample, **options):
@@ -62,10 +32,6 @@ def words(*sample, **options):
 
 def charts(*sample):
     return json.loads(re.search(r'id="charts">(.*?)</script>', report_html(*sample), re.DOTALL)[1])
-
-
-def replaced(sample, **fields):
-    return sample._replace(result=msgspec.structs.replace(sample.result, **fields))
 
 
 def walk(size):
@@ -98,36 +64,6 @@ def test_equal_input_gives_equal_bytes():
     assert report_html(*sample_backtest()) != report_html(*sample_backtest(id="bt_other"))
 
 
-def evil_sample():
-    """Every text that a user may have written, or that came from a file, is an attack."""
-    sample = sample_backtest(symbols=(EVIL, f"local:{EVIL}"), trades=30)
-    trades = [
-        msgspec.structs.replace(trade, exit_reason=EVIL, exit_note=EVIL if trade.id == 3 else None)
-        for trade in sample.result.trades
-    ]
-    texts = [EVIL, f"second {EVIL}"]
-    return replaced(
-        sample,
-        id=EVIL,
-        name=EVIL,
-        fingerprint=EVIL,
-        engine_version=EVIL,
-        status="failed",
-        config={EVIL: {EVIL: [EVIL]}, "timeframe": EVIL},
-        readings=texts,
-        assumptions=texts,
-        notes=texts,
-        trades=trades,
-        events=[Event(timestamp=0, type=EVIL, symbol=EVIL, message=EVIL)],
-        execution=msgspec.structs.replace(sample.result.execution, error=EVIL),
-        band=msgspec.structs.replace(sample.result.band, advice=EVIL),
-        costs=msgspec.structs.replace(sample.result.costs, model={EVIL: {EVIL: EVIL}}),
-        monthly_returns=[MonthlyReturn(month="<b>-01", return_percent=1.0)],
-        data=[msgspec.structs.replace(each, source=EVIL, digest=EVIL, volume_unit=EVIL) for each in sample.result.data],
-        definitions=dict.fromkeys(sample.result.definitions, EVIL),
-    )
-
-
 def test_what_users_named_is_escaped_everywhere():
     sample, usual = evil_sample(), Reader(own(report_html(*sample_backtest())))
     html = report_html(*sample, labels=[EVIL])
@@ -148,7 +84,7 @@ def test_what_users_named_is_escaped_everywhere():
 
 def test_columns_of_a_chart_are_equally_long_and_hold_numbers():
     drawn = charts(*sample_backtest())
-    assert set(drawn) == {"equity", "symbols", "trades", "pnl", "costs"}
+    assert set(drawn) == {"equity", "symbols", "trades", "pnl", "costs", "validation"}
     for part in (drawn["equity"], drawn["trades"]):
         assert len({len(column) for column in part.values()}) == 1
     for symbol in drawn["symbols"]:
@@ -418,7 +354,7 @@ def serve():
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-@pytest.mark.parametrize(("make", "missing"), [(evil_sample, ()), (lambda: sample_backtest(trades=0), CHARTS[3:])])
+@pytest.mark.parametrize(("make", "missing"), [(evil_sample, ()), (lambda: sample_backtest(trades=0), CHARTS[3:6])])
 def test_a_sandboxed_browser_draws_every_chart_and_complains_of_nothing(serve, tmp_path, make, missing):
     address = serve(report_html(*make()))
     options = (

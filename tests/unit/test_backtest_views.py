@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from verdicts import sample_validation
 
 from daemon.core.backtest import EXIT_WORDS, Reason
 from daemon.core.errors import AtlasError, Code
@@ -18,6 +19,8 @@ from daemon.research import backtest_result as results
 from daemon.research.backtest_diff import compare
 from daemon.research.backtest_formats import arrow_pieces, csv_pieces, json_array, json_list, result_pieces
 from daemon.research.backtest_views import REFERENCES, VIEWS, BacktestRows, Cursor, columns
+from daemon.research.trials import Trial
+from daemon.research.validation_result import ValidationResult
 from daemon.store import backtests as tables
 from daemon.store.env import Environment, StoreConfig
 
@@ -25,6 +28,7 @@ START_NS = 1_704_067_200_000_000_000  # 2024-01-01
 MINUTE_NS = 60_000_000_000
 SYMBOLS = ["binance:SOL/USDT", "local:SPY"]
 ROW_TYPES = {"trades": results.Trade, "receipts": results.Receipt, "equity": results.EquityPoint}
+TRIAL = Trial("idea", "fingerprint", "name", None, 1, 0.0, 0)
 TRADES, FILLS, SAMPLES = 9_000, 18_001, 70_000
 
 
@@ -123,7 +127,7 @@ def store(env, backtest_id, *columns_of, status="completed", **changed):
     with tables.ColumnSpool(spool_file) as spool:
         for table, rows in zip(("trades", "fills", "equity"), columns_of, strict=False):
             spool.add(table, rows)
-    outcome = records.BacktestOutcome(result_of(backtest_id, **changed), spool.parts)
+    outcome = records.BacktestOutcome(result_of(backtest_id, **changed), spool.parts, TRIAL)
     state = records.StoredBacktest(
         1,
         0,
@@ -334,6 +338,29 @@ def test_a_result_leaves_as_it_was_stored(env):
     assert json.loads(text)["exposurePercent"] is None
     lines = text.decode().splitlines()
     assert sum(line.startswith(('{"timestamp"', '"equityCurve": [{"timestamp"')) for line in lines) == 3_000
+
+
+# What the verdict rests on.
+
+
+def test_a_verdict_and_its_parts_are_read_by_themselves(env):
+    store(env, "judged", **sample_validation())
+    with env.read() as transaction:
+        assert records.stored_validation(transaction, "judged") == ValidationResult(**sample_validation())
+
+
+def test_what_was_not_asked_for_is_none_beside_a_verdict(env):
+    verdict = sample_validation()["verdict"]
+    store(env, "bare", verdict=verdict)
+    with env.read() as transaction:
+        assert records.stored_validation(transaction, "bare") == ValidationResult(verdict=verdict)
+
+
+def test_a_result_without_a_verdict_has_no_validation(env):
+    store(env, "old")
+    with env.read() as transaction:
+        assert refused(records.stored_validation, transaction, "old") is Code.NO_VALIDATION
+        assert refused(records.stored_validation, transaction, "never") is Code.BACKTEST_NOT_FOUND
 
 
 # Differences.

@@ -7,21 +7,31 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from naive.simulate import liquidation
 
-from daemon.core.backtest import Almgren2005, Costs, FixedBps, NoSlippage, SquareRoot, VolumeWeighted
-from daemon.engine.costs import almgren_2005, fifth_root, impact, record_of
+from daemon.core.backtest import (
+    Almgren2005,
+    AlmgrenChriss,
+    Costs,
+    FixedBps,
+    Kyle,
+    NoSlippage,
+    SquareRoot,
+    VolumeWeighted,
+)
+from daemon.engine.costs import almgren_2005, almgren_chriss, fifth_root, impact, optimal_shares, record_of
 
 BPS = 1e4
 MINUTE = 1 / 1_440
-MODELS = [NoSlippage(), FixedBps(), VolumeWeighted(), SquareRoot(), Almgren2005()]
+MODELS = [NoSlippage(), FixedBps(), VolumeWeighted(), SquareRoot(), Almgren2005(), AlmgrenChriss(), Kyle()]
 
 
 def of(slippage, bar_days=MINUTE, **fields):
-    return record_of(Costs(maker_rate=0.0, taker_rate=0.0, slippage=slippage, **fields), bar_days)
+    return record_of(Costs(maker_rate=0.0, taker_rate=0.0, **fields), [slippage], bar_days)
 
 
 def impact_of(slippage, quantity, *, volume=math.nan, sigma=math.nan, day_volume=math.nan, bar_days=MINUTE):
-    return impact(of(slippage, bar_days), float(quantity), float(volume), float(sigma), float(day_volume))
+    return impact(of(slippage, bar_days)[0], float(quantity), float(volume), float(sigma), float(day_volume))
 
 
 # Almgren, Thum, Hauptmann, Li (2005): a tenth of a day's volume of two shares.
@@ -102,6 +112,8 @@ def test_no_model_costs_nothing():
         (VolumeWeighted(), 0.025, 1),
         (SquareRoot(), 0.1, 1),
         (Almgren2005(), 0.1, 1),
+        (AlmgrenChriss(), 0.1, 1),
+        (Kyle(), 0.1, 1),
         (VolumeWeighted(participation_cap=0.5, half_spread_bps=3), 0.5, 3),
     ],
 )
@@ -119,7 +131,7 @@ def test_without_a_volume_or_beyond_it_an_order_counts_as_large_as_the_volume(mo
     assert cost == pytest.approx(whole, rel=1e-6)
 
 
-@pytest.mark.parametrize("model", [SquareRoot(), Almgren2005()], ids=["square_root", "almgren_2005"])
+@pytest.mark.parametrize("model", [SquareRoot(), Almgren2005(), Kyle()], ids=["square_root", "almgren_2005", "kyle"])
 @pytest.mark.parametrize("sigma", [math.nan, 0.0])
 def test_without_a_volatility_yet_there_is_no_impact(model, sigma):
     assert impact_of(model, 10, sigma=sigma, day_volume=1_000) == 0
@@ -131,6 +143,105 @@ def test_a_larger_order_never_costs_less(model):
     costs = [impact_of(model, size, volume=1_000, sigma=0.02, day_volume=50_000) for size in sizes]
     assert min(costs) >= 0
     assert (np.diff(costs) >= 0).all()
+
+
+# Almgren and Chriss (2000): a million shares of 50 at a daily volume of 5 million, in five days.
+
+SHARES, PRICE, DAY_VOLUME = 1_000_000, 50.0, 5_000_000
+SHARE_SIGMA, TAU = 0.95 / PRICE, 1.0
+PAPER = {"gamma": 2.5e-7 * DAY_VOLUME / PRICE, "eta": 2.5e-6 * DAY_VOLUME / PRICE}
+HALF_SPREAD = 0.0625 / PRICE
+WORTH = SHARES * PRICE
+
+TABLE = [
+    # Risk aversion, mean cost, its deviation, shares a day.
+    (0.0, 662_500, 1_040_673, [200_000] * 5),
+    (1e-7, 670_057, 961_623, [242_118, 213_318, 192_625, 179_251, 172_689]),
+    (1e-6, 911_227, 603_431, [458_044, 252_101, 141_957, 85_756, 62_142]),
+    (2e-6, 1_140_715, 449_368, [571_401, 245_666, 106_637, 48_652, 27_643]),
+]
+
+
+def urgency_of(risk_aversion):
+    temporary = PAPER["eta"] - PAPER["gamma"] * TAU / 2
+    return risk_aversion * PRICE * DAY_VOLUME * SHARE_SIGMA**2 * TAU**2 / temporary
+
+
+def deviation(shares):
+    left = SHARES * (1 - np.cumsum(shares))
+    return 0.95 * math.sqrt(TAU * (left**2).sum())
+
+
+def mean_cost(risk_aversion, slices=5, days=5.0):
+    aversion = risk_aversion * PRICE * DAY_VOLUME
+    share = SHARES / DAY_VOLUME
+    return WORTH * (HALF_SPREAD + almgren_chriss(SHARE_SIGMA, share, *PAPER.values(), days, slices, aversion))
+
+
+@pytest.mark.parametrize(("risk_aversion", "cost", "spread", "shares"), TABLE)
+def test_the_optimal_schedule_is_that_of_the_paper(risk_aversion, cost, spread, shares):
+    parts = optimal_shares(5, urgency_of(risk_aversion))
+    assert (parts * SHARES).round().tolist() == shares
+    assert round(mean_cost(risk_aversion)) == cost
+    assert round(deviation(parts)) == spread
+
+
+@pytest.mark.parametrize(
+    ("risk_aversion", "cost", "variance"),
+    [(1e-9, 0.6625e6, 1.0812e12), (5e-9, 0.6625e6, 1.074e12), (9e-9, 0.6626e6, 1.0669e12)],
+)
+def test_a_small_risk_aversion_costs_what_others_compute(risk_aversion, cost, variance):
+    assert round(mean_cost(risk_aversion), -2) == cost
+    assert deviation(optimal_shares(5, urgency_of(risk_aversion))) ** 2 == pytest.approx(variance, abs=0.5e8)
+
+
+def test_all_at_once_is_what_an_infinite_risk_aversion_sells():
+    # In the paper's first example: nothing is left over, and nothing risked.
+    assert optimal_shares(5, math.inf).tolist() == [1, 0, 0, 0, 0]
+    assert mean_cost(math.inf) == pytest.approx(2_562_500)
+
+
+def test_the_papers_convention_gives_the_papers_parameters():
+    record = of(AlmgrenChriss(half_spread_bps=HALF_SPREAD * BPS))[0]
+    assert (record["first"], record["second"]) == pytest.approx(tuple(PAPER.values()))
+
+
+def test_an_order_pays_the_mean_cost_of_its_schedule():
+    model = AlmgrenChriss(half_spread_bps=HALF_SPREAD * BPS, execution_days=5, risk_aversion=250)
+    paid = impact_of(model, SHARES, sigma=SHARE_SIGMA, day_volume=DAY_VOLUME)
+    assert round(WORTH * (HALF_SPREAD + paid)) == 911_227
+
+
+@given(st.integers(1, 60), st.floats(0, 20), st.floats(0.01, 5), st.floats(0, 1e4), st.floats(0.001, 0.2))
+def test_schedules_cost_what_their_hyperbolic_sines_do(slices, gamma, days, risk_aversion, sigma):
+    model = AlmgrenChriss(gamma=gamma, eta=2.0, slices=slices, execution_days=days, risk_aversion=risk_aversion)
+    wanted = liquidation(model, 0.3, sigma, days) if slices * days < 60 else None
+    paid = impact_of(model, 300, sigma=sigma, day_volume=1_000)
+    assert wanted is None or paid == pytest.approx(wanted, rel=1e-11)
+
+
+@given(st.integers(1, 1_000), st.floats(0, 1e300))
+def test_schedules_sell_everything_and_ever_less(slices, urgency):
+    parts = optimal_shares(slices, urgency)
+    assert parts.sum() == pytest.approx(1)
+    assert (parts >= 0).all()
+    assert (np.diff(parts) <= 1e-15).all()
+
+
+def test_intervals_too_long_for_the_model_pay_the_permanent_half():
+    model = AlmgrenChriss(gamma=1.0, eta=0.1, slices=1, execution_days=1)
+    assert impact_of(model, 100, sigma=0.02, day_volume=1_000) == pytest.approx(0.05)
+
+
+# Kyle (1985).
+
+
+def test_an_order_pays_half_of_how_far_it_moves_the_price():
+    # Sigma 2 %, a hundredth of a day: the price moves by 2 bps, or lambda = y sigma price / V for each unit.
+    assert impact_of(Kyle(), 1, sigma=0.02, day_volume=100) * BPS == pytest.approx(1)
+    price, volume = 50.0, 100
+    lambda_ = 3 * 0.02 * price / volume
+    assert price * impact_of(Kyle(y=3), 2, sigma=0.02, day_volume=volume) == pytest.approx(lambda_ * 2 / 2)
 
 
 # Arithmetic.

@@ -15,7 +15,21 @@ from daemon.core.market import NS_PER_HOUR, Instrument, Timeframe
 from daemon.core.strategy import RiskProfile
 from daemon.core.ticks import Stream, ticks
 from daemon.engine import bars as engine_bars
-from daemon.engine import conditions, loop, probe, simulate, synthetic, tick_bars, trades, trailing
+from daemon.engine import (
+    calibration,
+    conditions,
+    loop,
+    montecarlo,
+    overfitting,
+    probe,
+    reality_check,
+    resampling,
+    simulate,
+    synthetic,
+    tick_bars,
+    trades,
+    trailing,
+)
 from daemon.engine.columns import ATR, NAMES
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
@@ -51,6 +65,10 @@ def use_everything(bars):
             size=bars.volume,
         )
         tick_bars.bars_of([rows, rows.rows(rows.size, rows.size)], Timeframe.DAY_1)
+        buckets = calibration.TradeBuckets(NS_PER_HOUR)
+        sides = np.ones(bars.size, dtype=np.int8)
+        buckets.feed(bars.start_ns, bars.close, bars.volume, sides)
+        calibration.pushes_of(buckets.finish(), NS_PER_HOUR, 365)
         for measure in tick_bars.Measure:
             tick_bars.ThresholdBars(measure, 1e5).feed(rows)
 
@@ -78,6 +96,19 @@ def trade(bars):
         trades.trades_of(outcome.log, 1, Reference.CLOSE)
 
 
+def resample(bars):
+    """Draw from returns that are ours to write to, and from ones that are not."""
+    returns = np.diff(bars.close) / bars.close[:-1]
+    returns.setflags(write=bars.size < 500)
+    for method in montecarlo.METHODS:
+        montecarlo.simulate(returns, np.abs(returns), runs=3, seed=1, method=method, threads=2)
+    resampling.bootstrap_means(returns, 3, 2, seed=1)
+    matrix = np.column_stack([returns, -returns, np.roll(returns, 1)])
+    matrix.setflags(write=bars.size < 500)
+    overfitting.pbo_spread(matrix, block_counts=(4,), halves=1)
+    reality_check.reality_check(matrix, draws=3)
+
+
 def specialisations():
     """Count each kernel's after three series of different make."""
     for seed, size in ((1, 300), (2, 700)):
@@ -91,8 +122,10 @@ def specialisations():
         )
         use_everything(bars)
         trade(bars)
+        resample(bars)
     use_everything(bars.rows(50, 650))
     trade(bars.rows(50, 650))
+    resample(bars.rows(50, 650))
     return {name_of(kernel): len(kernel.signatures) for kernel in KERNELS}
 
 

@@ -4,7 +4,7 @@ import statistics
 import numpy as np
 import pytest
 
-from daemon.engine.validation import expected_maximum, family_threshold
+from daemon.engine.significance import expected_maximum, family_threshold
 from daemon.research.ranking import MIN_TRADES, multiple_testing_note, rank
 from daemon.store.results import CombinationTotals, JobIndex
 

@@ -3,6 +3,7 @@
 import math
 import tracemalloc
 
+import msgspec
 import numpy as np
 import pytest
 from naive.simulate import Signal
@@ -11,6 +12,7 @@ from simulated import (
     a_spec,
     as_bars,
     as_feed,
+    as_log,
     away,
     bars,
     buy,
@@ -19,6 +21,7 @@ from simulated import (
     flat,
     naive,
     quotes,
+    run,
     sell,
     steps,
     trade,
@@ -431,6 +434,33 @@ def test_a_stress_multiplier_scales_fees_and_slippage():
 def test_slippage_never_takes_more_than_half_of_a_price():
     absurd = costs(slippage=FixedBps(bps=50_000))
     assert trade(flat(2), buy(1), sell(1, at=1), costs=absurd).fills == [(0, "entry", 1, 150), (1, "manual", -1, 50)]
+
+
+def test_a_symbol_with_slippage_of_its_own_pays_that_and_the_others_what_all_pay():
+    orders = spec_of.OrderList((buy(1), buy(1, symbol=1)))
+    spec = a_spec(symbols=2, program=orders, costs=costs(slippage=FixedBps(bps=10)))
+    own = msgspec.structs.replace(spec.markets[1], slippage=FixedBps(bps=100))
+    case = (msgspec.structs.replace(spec, markets=(spec.markets[0], own)), [flat(2), flat(2)], [])
+    log = run(case).log
+    assert as_log(log) == naive.Simulation(*case).run().log
+    entries = log[log["reason"] == spec_of.Reason.ENTRY]
+    assert dict(zip(entries["symbol"].tolist(), entries["price"].tolist(), strict=True)) == pytest.approx(
+        {0: 100.1, 1: 101}
+    )
+
+
+def test_each_symbol_has_the_participation_cap_of_its_own_model():
+    orders = spec_of.OrderList((buy(10), buy(10, symbol=1)))
+    spec = a_spec(symbols=2, program=orders)
+    own = msgspec.structs.replace(
+        spec.markets[1], slippage=VolumeWeighted(impact=0.0, half_spread_bps=0.0, participation_cap=0.1)
+    )
+    thin = bars((*QUIET, 50), QUIET)
+    case = (msgspec.structs.replace(spec, markets=(spec.markets[0], own)), [thin, thin], [])
+    log = run(case).log
+    assert as_log(log) == naive.Simulation(*case).run().log
+    assert log["quantity"][log["symbol"] == 0].tolist()[0] == 10
+    assert log["quantity"][log["symbol"] == 1].tolist()[:2] == [5, 5]
 
 
 def test_impact_on_ticks_is_judged_by_the_last_complete_bar():

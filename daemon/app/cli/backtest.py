@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from daemon.research.backtest_views import View
 
 _RUN: Final = "run"
+_PAGES: Final = (".html", ".htm")
+_DOCUMENT: Final = ".pdf"
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The backtest.")]
 
@@ -73,7 +75,8 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Go over a field, such as backtest.commission=0.0005; repeat."),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file as well.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report to this file as well: .html or .pdf.")] = None,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Other costs, later orders and starts.")] = False,  # noqa: FBT002
     form: Annotated[
         Format, typer.Option("--format", help="A summary, the whole result as JSON, or the trades as CSV.")
     ] = Format.TABLE,
@@ -90,9 +93,12 @@ def run(
     from daemon.app.cli.backtest_summary import print_summary
     from daemon.app.config import load
 
-    if report is not None and not report.absolute().parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {report.absolute().parent}", param_hint="--report")
-    wanted = _configuration(configuration, assignments or [])
+    if report is not None:
+        _check_suffix(report, "--report")
+        if not report.absolute().parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {report.absolute().parent}", param_hint="--report")
+    asked = ["validation.sensitivity=true"] if sensitivity else []
+    wanted = _configuration(configuration, [*(assignments or []), *asked])
     settings = load(config)
     folder = settings.data_dir(data_dir)
     wiring.check_cache()
@@ -200,14 +206,15 @@ def delete(backtest_id: Id, data_dir: DataDir = None, config: ConfigFile = None)
 @backtest.command("report")
 def report_of(
     backtest_id: Id,
-    output: Annotated[Path, typer.Option(help="The HTML file to write; it appears once it is complete.")],
+    output: Annotated[Path, typer.Option(help="The file to write, .html or .pdf; it appears once it is complete.")],
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Write a result as one HTML page that opens anywhere, offline."""
+    """Write a result as an HTML page or a PDF, each one file that opens anywhere: its suffix says which."""
     from daemon.app import wiring
     from daemon.app.config import load
 
+    _check_suffix(output, "--output")
     settings = load(config)
     with wiring.reader(settings, settings.data_dir(data_dir)) as store:
         _write_report(store, backtest_id, output)
@@ -350,8 +357,14 @@ def _emit(store: Store, backtest_id: str, form: Format, view: View | None = None
         sys.stdout.write(piece.decode())
 
 
+def _check_suffix(path: Path, option: str) -> None:
+    if path.suffix.lower() not in (*_PAGES, _DOCUMENT):
+        raise typer.BadParameter(f"{path.name}: a report is a page (.html) or a PDF (.pdf)", param_hint=option)
+
+
 def _write_report(store: Store, backtest_id: str, output: Path) -> None:
     from daemon.app.cli.output import write_whole
-    from daemon.research.backtest_pages import report_page
+    from daemon.research.backtest_pages import report_document, report_page
 
-    write_whole(output, report_page(store.bars, backtest_id))
+    is_document = output.suffix.lower() == _DOCUMENT
+    write_whole(output, (report_document if is_document else report_page)(store.bars, backtest_id))

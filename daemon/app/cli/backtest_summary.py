@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from daemon.app.cli.output import emit, emit_blocks
+from daemon.app.cli.printing import BULLET, bullets, clean, inset, print_parts
+from daemon.app.cli.validation_summary import validation_parts, verdict_parts
 from daemon.research.backtest_records import stored_result
 from daemon.research.backtest_views import BacktestRows
 
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from daemon.research.backtest_views import Block, View
     from daemon.store.env import Environment
 
-_WIDTH: Final = 110
 _MS_PER_SECOND: Final = 1_000
 _DASH: Final = "\N{EN DASH}"
-_BULLET: Final = "\N{MIDDLE DOT}"
 _TO: Final = "\N{RIGHTWARDS ARROW}"
 
 # Columns that fit a screen, and what heads them.
@@ -60,23 +58,29 @@ _SHOWN: Final[dict[View, dict[str, str]]] = {
 
 
 def print_summary(env: Environment, backtest_id: str) -> None:
-    """Print a result: what came of it, beside buying and holding, what it cost, and what it rests on."""
+    """Print a stored result; errors as of `stored_result`."""
     with env.read() as transaction:
         result = stored_result(transaction, backtest_id)
-    parts: list[Any] = [_heading(result), "", _inset(_figures(result)), "", _inset(_facts(result))]
+    print_result(result)
+
+
+def print_result(result: BacktestResult) -> None:
+    """Print the verdict, what came of it, beside buying and holding, what it cost, and what it rests on."""
+    parts = [*verdict_parts(result.verdict), _heading(result), "", inset(_figures(result)), "", inset(_facts(result))]
+    parts += validation_parts(result)
     for title, sentences in (
         ("How it was read", result.readings),
         ("Assumptions", result.assumptions),
         ("Notes", result.notes),
     ):
         if sentences:
-            parts += ["", Text(title, style="bold"), _inset(_bullets(sentences))]
+            parts += ["", Text(title, style="bold"), inset(bullets(sentences))]
     parts += [
         "",
         f"next: atlasd backtest show {result.id} --trades | --receipts | --equity",
-        f"      atlasd backtest report {result.id} --output report.html",
+        f"      atlasd backtest report {result.id} --output report.html | report.pdf",
     ]
-    _print(parts)
+    print_parts(parts)
 
 
 def _heading(result: BacktestResult) -> Text:
@@ -85,9 +89,9 @@ def _heading(result: BacktestResult) -> Text:
     seconds = (result.execution.duration or 0) / _MS_PER_SECOND
     made = f"{result.execution.events_processed:,} events in {seconds:.2f} s"
     return Text.assemble(
-        (_clean(result.name), "bold"),
+        (clean(result.name), "bold"),
         f"  {', '.join(symbols)}  {_minute(first)} {_TO} {_minute(last)}\n",
-        (f"backtest {result.id} {_BULLET} fingerprint {result.fingerprint[:12]} {_BULLET} {made}", "dim"),
+        (f"backtest {result.id} {BULLET} fingerprint {result.fingerprint[:12]} {BULLET} {made}", "dim"),
     )
 
 
@@ -138,13 +142,6 @@ def _facts(result: BacktestResult) -> Table:
     return table
 
 
-def _bullets(sentences: Iterable[str]) -> Table:
-    table = Table.grid(padding=(0, 1, 0, 0))
-    for each in sentences:
-        table.add_row(_BULLET, Text(_clean(each)))
-    return table
-
-
 # States and lists.
 
 
@@ -155,19 +152,19 @@ def print_status(status: BacktestStatus, form: str) -> None:
         return
     table = Table.grid(padding=(0, 3, 0, 0))
     told = {
-        "name": _clean(status.name),
+        "name": clean(status.name),
         "symbols": ", ".join(status.symbols),
         "timeframe": status.timeframe,
         "submitted": _minute(status.created_at),
         "started": None if status.started_at is None else f"{_minute(status.started_at)}, attempt {status.attempts}",
         "ended": None if status.completed_at is None else _minute(status.completed_at),
         "memory": None if status.memory_bound_mb is None else f"{status.memory_bound_mb:,.0f} MiB at most",
-        "error": None if status.error is None else f"{_clean(status.error)} [{status.error_code}]",
+        "error": None if status.error is None else f"{clean(status.error)} [{status.error_code}]",
     }
     for name, value in told.items():
         if value is not None:
             table.add_row(Text(name, style="bold"), Text(value))
-    _print([Text(f"backtest {status.id} is {status.status}", style="bold"), _inset(table)])
+    print_parts([Text(f"backtest {status.id} is {status.status}", style="bold"), inset(table)])
 
 
 def print_list(found: Sequence[BacktestStatus], form: str) -> None:
@@ -176,12 +173,13 @@ def print_list(found: Sequence[BacktestStatus], form: str) -> None:
         typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return
     digits = 2 if form == "table" else 12
-    names = [_clean(each.name) for each in found]
+    names = [clean(each.name) for each in found]
     emit(
         {
             "id": [each.id for each in found],
             "name": [escape(name) for name in names] if form == "table" else names,
             "status": [each.status for each in found],
+            "verdict": [each.verdict for each in found],
             "return_percent": [_rounded(each.total_return_percent, digits) for each in found],
             "sharpe": [_rounded(each.sharpe_ratio, digits) for each in found],
             "drawdown_percent": [_rounded(each.max_drawdown_percent, digits) for each in found],
@@ -235,10 +233,10 @@ def print_comparison(comparison: Comparison, ids: tuple[str, str], form: str) ->
     parts: list[Any] = [Text(f"{ids[0]} and {ids[1]} {same if comparison.is_same else 'differ'}", style="bold")]
     for section in dict.fromkeys(each.section for each in comparison.differences):
         rows = [each for each in comparison.differences if each.section == section]
-        parts += ["", Text(section, style="bold"), _inset(_sides(rows, ids))]
+        parts += ["", Text(section, style="bold"), inset(_sides(rows, ids))]
     if comparison.trade is None:
         parts += ["", "all trades are alike"]
-    _print(parts)
+    print_parts(parts)
 
 
 def _sides(rows: Iterable[Difference], ids: tuple[str, str]) -> Table:
@@ -253,27 +251,6 @@ def _sides(rows: Iterable[Difference], ids: tuple[str, str]) -> Table:
 
 
 # Words.
-
-
-def _print(parts: Iterable[Any]) -> None:
-    """Print parts as wide as the terminal, or as a page where there is none, without blanks at the ends of lines."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=_WIDTH)
-    with console.capture() as captured:
-        for part in parts:
-            console.print(part)
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())
-
-
-def _inset(part: Any) -> Padding:
-    return Padding(part, (0, 0, 0, 2))
-
-
-def _clean(text: str) -> str:
-    """Leave out what could steer a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _number(value: float | None) -> str:
@@ -301,7 +278,7 @@ def _coloured(value: float) -> Text:
 def _value(value: Any) -> str:
     if value is None:
         return _DASH
-    return f"{value:,.8g}" if isinstance(value, float) else _clean(str(value))
+    return f"{value:,.8g}" if isinstance(value, float) else clean(str(value))
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

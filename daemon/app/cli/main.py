@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from daemon.app.cli import backtest, data, export, live, probe, service
+from daemon.app.cli import backtest, calibrate, data, export, live, probe, service, trials
 
 
 class _Root(TyperGroup):
@@ -59,6 +59,8 @@ app.add_typer(data.stored, name="data", help="Look at what is stored.")
 live.register(app)
 probe.register(app)
 backtest.register(app)
+calibrate.register(app)
+trials.register(app)
 export.register(app)
 service.register(app)
 

@@ -61,10 +61,10 @@ def emit_blocks(blocks: Iterator[Block], names: Sequence[str], form: str, output
         return _write(blocks, names, "csv" if form == "table" else form, file)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file that appears under its name once it is complete."""
-    with whole_file(path, "w") as file:
-        file.write(text)
+    with whole_file(path, "w" if isinstance(content, str) else "wb") as file:
+        file.write(content)
 
 
 def _write(blocks: Iterator[Block], names: Sequence[str], form: str, file: IO[str]) -> int:

@@ -48,9 +48,11 @@ from daemon.research.backtest_config.settings import (
     read_markets,
     read_period,
     slippage_names,
+    with_calibrations,
 )
 from daemon.research.backtest_config.strategy import STRATEGY_FIELDS, parameter_names, read_strategy
 from daemon.research.plans import RUN_ID_PATTERN
+from daemon.research.ranges import read_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,6 +129,7 @@ def _read(
     account = read_account(backtest, readings)
     costs = read_costs(backtest, readings)
     markets, timeframe = read_markets(backtest, bars, period, fills, readings)
+    markets = with_calibrations(backtest, markets, bars, readings)
     traded = read_strategy(strategy, book, profiles, markets, bars, period, readings)
     entry = strategy.raw("entryOrder")
     spec = BacktestSpec(
@@ -146,7 +149,7 @@ def _read(
         fills=fills,
         limit_fills=limit_fills,
         calendar_days=read_calendar(backtest),
-        validation=_validation(top, readings),
+        validation=_validation(top),
     )
     return msgspec.structs.replace(spec, readings=tuple(dict.fromkeys(readings)))
 
@@ -168,12 +171,25 @@ def _sizing(strategy: Fields, backtest: Fields, readings: list[str]) -> Sizing:
     return FixedFractional()
 
 
-def _validation(top: Fields, readings: list[str]) -> Validation | None:
+def _validation(top: Fields) -> Validation | None:
     if "validation" not in top:
         return None
-    validation: Validation = read_struct(Validation, top.raw("validation"), "validation")
-    readings.append("validation is kept with the backtest and not carried out yet by this release.")
-    return validation
+    written = top.raw("validation")
+    asked = written.get("parameters") if isinstance(written, Mapping) else None
+    if asked is None:
+        validation: Validation = read_struct(Validation, written, "validation")
+        return validation
+    if not isinstance(asked, Mapping) or not asked:
+        raise refused(
+            "validation.parameters", 'is an object of ranges by name, such as {"take_profit": "0.01:0.05:0.01"}'
+        )
+    ranges = [read_range(str(name), each) for name, each in asked.items()]
+    endless = next((each.name for each in ranges if each.is_continuous), None)
+    if endless is not None:
+        raise refused(f"validation.parameters.{endless}", "has no values to choose from: give a step, or a list")
+    rest = {name: value for name, value in written.items() if name != "parameters"}
+    others: Validation = read_struct(Validation, rest, "validation")
+    return msgspec.structs.replace(others, parameters={each.name: each.values for each in ranges})
 
 
 def _renamed(error: AtlasError) -> AtlasError:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+import msgspec
+
 from daemon.core import backtest as spec
 from daemon.core.backtest import Account, Costs, Funding, Latency, Market, Slippage
 from daemon.core.errors import AtlasError, Code, NotFound
@@ -27,6 +29,7 @@ from daemon.research.backtest_config.fields import (
     spoken_moment,
     text,
 )
+from daemon.research.calibration import MODELS, calibration_of, model_of, spoken
 from daemon.research.plans import TRADE_STREAMS, holds, source_of
 
 if TYPE_CHECKING:
@@ -40,6 +43,8 @@ SLIPPAGES: Final[dict[str, Any]] = {
     "volume_weighted": spec.VolumeWeighted,
     "square_root": spec.SquareRoot,
     "almgren_2005": spec.Almgren2005,
+    "almgren_chriss": spec.AlmgrenChriss,
+    "kyle": spec.Kyle,
 }
 BACKTEST_FIELDS: Final = (
     "startDate", "endDate", "symbols", "timeframe", "initialCapital", "commission", "makerFee", "takerFee", "fixedFee",
@@ -251,6 +256,27 @@ def _slippage(fields: Fields, readings: list[str]) -> Slippage:
     parameters = fields.raw("slippage") if "slippage" in fields else {}
     slippage: Slippage = read_struct(SLIPPAGES[model], parameters, fields.at("slippage"))
     return slippage
+
+
+def with_calibrations(
+    fields: Fields, markets: tuple[Market, ...], bars: BarStore, readings: list[str]
+) -> tuple[Market, ...]:
+    """Give each market the parameters that were fitted on its own trades, unless the user gives the model's."""
+    model = fields.raw("slippageModel")
+    if model not in MODELS or "slippage" in fields:
+        return markets
+    with bars.ticks.env.read() as transaction:
+        calibrations = [calibration_of(transaction, market.instrument) for market in markets]
+    own = []
+    for market, calibration in zip(markets, calibrations, strict=True):
+        key = market.instrument.key
+        if calibration is None:
+            readings.append(f"{key} has not been calibrated: {model} with its defaults (`atlasd calibrate {key}`).")
+        else:
+            readings.append(f"{model} of {key}: {spoken(calibration, model)}.")
+        slippage = None if calibration is None else model_of(calibration, model)
+        own.append(msgspec.structs.replace(market, slippage=slippage))
+    return tuple(own)
 
 
 def read_account(fields: Fields, readings: list[str]) -> Account:

@@ -1,0 +1,242 @@
+"""Many specifications over the same bars: read once, decided once a program, run on threads.
+
+Only what concerns the account and the exits differs from run to run, so the columns of a strategy are computed once for
+all specifications that share its rules, and the kernels, which release the GIL, run on every core. A run over a span
+begins flat and sees no bar beyond its end; indicators have seen what was before it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from daemon.core.backtest import BacktestSpec, OrderList
+from daemon.engine import curves, metrics
+from daemon.engine.orders import Reference
+from daemon.engine.simulate import Decisions, Simulation
+from daemon.engine.trades import trades_of
+from daemon.research.backtest_market import decided, grid_orders, read_series, warmup_bars, year_days
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from daemon.core.backtest import Program, Target
+    from daemon.core.market import Float64s, Int64s, TsNs
+    from daemon.research.backtest_market import Series
+    from daemon.store.bars import BarStore
+
+_POLL_S: Final = 0.1
+# A span's copy of the bars and what runs over it are alive once a thread; so many jobs wait at the most.
+_WAITING: Final = 4
+
+
+class Span(NamedTuple):
+    """[start, stop) of the starts of bars, ns UTC."""
+
+    start_ns: TsNs
+    stop_ns: TsNs
+
+
+class Tested(NamedTuple):
+    """What a specification made of a span.
+
+    day_ns: (d,) int64, days that have bars. returns: (d,) float64, daily fractions. growth: final / initial equity.
+    max_drawdown: fraction of the peak, positive. trades: closed. time_ns, equity: (n,) at every close, empty unless
+    they were asked for.
+    """
+
+    day_ns: Int64s
+    returns: Float64s
+    growth: float
+    max_drawdown: float
+    trades: int
+    time_ns: Int64s
+    equity: Float64s
+
+
+NOTHING: Final = Tested(np.empty(0, dtype=np.int64), np.empty(0), 1.0, 0.0, 0, np.empty(0, dtype=np.int64), np.empty(0))
+"""Of a span without bars."""
+
+
+def score(tested: Tested, target: Target, periods: int) -> float | None:
+    """Say what a run is worth by a target; None where it is undefined, such as a Sharpe ratio without deviation."""
+    match target:
+        case "sharpe":
+            return metrics.sharpe_ratio(tested.returns, periods)
+        case "sortino":
+            return metrics.sortino_ratio(tested.returns, periods)
+        case "calmar":
+            return metrics.calmar_ratio(tested.returns, periods)
+        case "return":
+            return tested.growth - 1
+
+
+def best_of(scores: Sequence[float | None]) -> int | None:
+    """Return the place of the highest score, the first of equal ones; None where none is defined."""
+    known = [(value, -place) for place, value in enumerate(scores) if value is not None and not math.isnan(value)]
+    return -max(known)[1] if known else None
+
+
+class Sweep:
+    """Series of one backtest, ready to be run by many specifications that trade the same markets and bars."""
+
+    def __init__(self, spec: BacktestSpec, series: Sequence[Series], threads: int | None = None) -> None:
+        """spec: what is common to all: markets, timeframe, dates. threads: None for one a core."""
+        self._spec = spec
+        self.series = list(series)
+        self._threads = threads or os.cpu_count() or 1
+        self.year_days = spec.calendar_days or max(year_days(each.bars.start_ns) for each in series)
+
+    @classmethod
+    def read(cls, store: BarStore, specs: Sequence[BacktestSpec]) -> Sweep:
+        """Read the series of a specification, with the longest warm-up that any of them needs; NotFound NO_BARS."""
+        warmup = max(warmup_bars(each) for each in specs)
+        return cls(specs[0], [read_series(store, specs[0], market, warmup) for market in specs[0].markets])
+
+    @property
+    def span(self) -> Span:
+        """All of it."""
+        width_ns = self._spec.timeframe.ns
+        return Span(
+            min(int(each.bars.start_ns[0]) for each in self.series),
+            max(int(each.bars.start_ns[-1]) for each in self.series) + width_ns,
+        )
+
+    @property
+    def bars(self) -> int:
+        """Rows of all series."""
+        return sum(each.bars.size for each in self.series)
+
+    def run(
+        self,
+        specs: Sequence[BacktestSpec],
+        spans: Sequence[Span],
+        checkpoint: Callable[[], None] = lambda: None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> list[list[Tested]]:
+        """Run every specification over every span; returns a list a specification, in their order.
+
+        checkpoint: called some ten times a second; what it raises ends the sweep. progress: told how many runs are
+        done.
+        """
+        found: list[list[Tested]] = [[NOTHING] * len(spans) for _ in specs]
+        programs: dict[Program, list[int]] = {}
+        for place, spec in enumerate(specs):
+            programs.setdefault(spec.program, []).append(place)
+        done = 0
+        with ThreadPoolExecutor(self._threads) as pool:
+            running: dict[Future[list[Tested]], tuple[list[int], int]] = {}
+            try:
+                for places, which, decisions in self._jobs(specs, programs, spans, checkpoint):
+                    job = pool.submit(self._all, [specs[place] for place in places], decisions, spans[which])
+                    running[job] = places, which
+                    while len(running) >= _WAITING * self._threads:
+                        done += _collect(running, found, checkpoint, progress, done)
+                while running:
+                    done += _collect(running, found, checkpoint, progress, done)
+            finally:
+                for each in running:
+                    each.cancel()
+        return found
+
+    def one(self, spec: BacktestSpec, span: Span, *, keeps_curve: bool = False) -> Tested:
+        """Run one specification over one span."""
+        return self._tested(spec, _cut(self._decisions(spec), span, spec.timeframe.ns), span, keeps_curve=keeps_curve)
+
+    def _jobs(
+        self,
+        specs: Sequence[BacktestSpec],
+        programs: dict[Program, list[int]],
+        spans: Sequence[Span],
+        checkpoint: Callable[[], None],
+    ) -> Iterator[tuple[list[int], int, list[Decisions]]]:
+        """Yield the specifications of one program, a span, and what the program decides; few specifications at a time.
+
+        Long jobs would leave a core idle at the end and a cancellation waiting.
+        """
+        for places in programs.values():
+            checkpoint()
+            decisions = self._decisions(specs[places[0]])
+            size = max(1, -(-len(places) * len(spans) // (8 * self._threads))) if len(spans) == 1 else len(places)
+            for which in range(len(spans)):
+                for at in range(0, len(places), size):
+                    yield places[at : at + size], which, decisions
+
+    def _decisions(self, spec: BacktestSpec) -> list[Decisions]:
+        return [decided(spec, each).simulated for each in self.series]
+
+    def _all(self, specs: list[BacktestSpec], decisions: list[Decisions], span: Span) -> list[Tested]:
+        cut = _cut(decisions, span, self._spec.timeframe.ns)
+        return [self._tested(spec, cut, span) for spec in specs]
+
+    def _tested(
+        self, spec: BacktestSpec, decisions: list[Decisions], span: Span, *, keeps_curve: bool = False
+    ) -> Tested:
+        if not any(each.close_ns.size for each in decisions):
+            return NOTHING
+        orders = grid_orders(spec, decisions)
+        if isinstance(spec.program, OrderList):
+            inside = [each for each in spec.program.orders if span.start_ns <= each.time_ns < span.stop_ns]
+            spec = msgspec.structs.replace(spec, program=OrderList(tuple(inside)))
+        outcome = Simulation(spec, decisions, year_days=self.year_days, orders=orders).run()
+        samples, initial = outcome.samples, spec.account.initial_capital
+        daily = curves.daily_returns(samples.time_ns, samples.equity, initial, span.start_ns)
+        peaks = np.maximum(np.maximum.accumulate(samples.equity), initial)
+        trades, _ = trades_of(outcome.log, len(decisions), int(Reference.CLOSE))
+        return Tested(
+            daily.day_ns,
+            daily.returns,
+            float(samples.equity[-1]) / initial,
+            float((1 - samples.equity / peaks).max()),
+            trades.size,
+            samples.time_ns if keeps_curve else NOTHING.time_ns,
+            samples.equity if keeps_curve else NOTHING.equity,
+        )
+
+
+def _collect(
+    running: dict[Future[list[Tested]], tuple[list[int], int]],
+    found: list[list[Tested]],
+    checkpoint: Callable[[], None],
+    progress: Callable[[int], None],
+    done: int,
+) -> int:
+    """Take in what is ready, and return how many runs that were."""
+    ready, _ = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+    count = 0
+    for job in ready:
+        places, which = running.pop(job)
+        for place, tested in zip(places, job.result(), strict=True):
+            found[place][which] = tested
+        count += len(places)
+    if count:
+        progress(done + count)
+    checkpoint()
+    return count
+
+
+def _cut(decisions: list[Decisions], span: Span, width_ns: int) -> list[Decisions]:
+    """Return the rows of bars that start in a span, C-contiguous as kernels take them, and the funding in it."""
+    return [_rows(each, span, width_ns) for each in decisions]
+
+
+def _rows(one: Decisions, span: Span, width_ns: int) -> Decisions:
+    first, last = np.searchsorted(one.close_ns, [span.start_ns + width_ns, span.stop_ns + width_ns])
+    if first == 0 and last == one.close_ns.size:
+        return one
+    paid_from, paid_to = np.searchsorted(one.funding_ns, [span.start_ns, span.stop_ns])
+    return Decisions(
+        one.close_ns[first:last],
+        np.ascontiguousarray(one.values[:, first:last]),
+        one.signals[first:last],
+        one.atr[first:last],
+        one.sigma[first:last],
+        one.day_volume[first:last],
+        one.funding_ns[paid_from:paid_to],
+        one.funding_rate[paid_from:paid_to],
+    )
