@@ -1,6 +1,7 @@
 """What tests of the whole program share: the real `atlasd`, kept out of the user's own folders."""
 
 import contextlib
+import gc
 import http.client
 import json
 import signal
@@ -11,12 +12,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from beside import Beside, Compiling, is_cold
 
-import daemon as _sets_the_kernel_cache  # noqa: F401 - before the folders move: nothing is compiled again
+from daemon import KERNEL_CACHE  # before the folders move: nothing is compiled again
 
 SYNTHETIC = Path(__file__).parent / "golden" / "synthetic"
 ATLASD = (sys.executable, "-m", "daemon")
 _PATIENCE_S = 30.0
+_IS_COLD = is_cold(KERNEL_CACHE)
+
+
+def pytest_collection_finish():
+    """Let no collection of garbage look again at what lives as long as the session: there are millions of objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -28,6 +37,45 @@ def _own_folders(tmp_path_factory):
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
         patch.delenv("ATLASD_DATA_DIR", raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _begun(request, tmp_path_factory):
+    """Begin with the first test, on the second core, what others would wait long for; only what this session needs."""
+    wanted = {name for item in request.session.items for name in item.fixturenames}
+    beside, begun = Beside(), {}
+    if "compiled_anew" in wanted:
+        begun["compiled_anew"] = Compiling(beside, tmp_path_factory.mktemp("kernels"))
+    if "mypy" in wanted:
+        begun["mypy"] = beside.begin("-m", "mypy")
+    yield begun
+    beside.end()
+
+
+@pytest.fixture(scope="session")
+def compiled_anew(_begun):
+    """What a process said that compiled every kernel into an empty cache, and this cache."""
+    return _begun["compiled_anew"].result()
+
+
+@pytest.fixture(scope="session")
+def mypy(_begun):
+    """The completed process of `mypy`."""
+    return _begun["mypy"].result()
+
+
+@pytest.fixture(scope="session")
+def _shared_kernels(_begun):
+    """Kernels compiled once for all tests of a fresh clone."""
+    if _IS_COLD and "compiled_anew" in _begun:
+        _begun["compiled_anew"].share(KERNEL_CACHE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernels(request):
+    """Wait for them where they are used: the tests of adapters come first, and need none."""
+    if "adapters" not in request.path.parts:
+        request.getfixturevalue("_shared_kernels")
 
 
 @pytest.fixture(scope="session")
@@ -66,14 +114,14 @@ def bars_files():
 
 @pytest.fixture(scope="session")
 def long_file(tmp_path_factory):
-    """A file of 400,000 one-minute bars: long enough to meet a run at work."""
+    """A file of 200,000 one-minute bars: long enough to meet a run at work."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from daemon.core.market import NS_PER_DAY, Timeframe
     from daemon.engine.synthetic import MarketModel, simulate
 
-    bars = simulate(MarketModel(), seed=1, start_ns=19_000 * NS_PER_DAY, bars=400_000, timeframe=Timeframe.MIN_1)
+    bars = simulate(MarketModel(), seed=1, start_ns=19_000 * NS_PER_DAY, bars=200_000, timeframe=Timeframe.MIN_1)
     times = pa.array(bars.start_ns).cast(pa.timestamp("ns", tz="UTC"))
     path = tmp_path_factory.mktemp("long") / "long.parquet"
     pq.write_table(pa.table({"timestamp": times, **dict(zip(bars._fields[1:], bars[1:], strict=True))}), path)
@@ -178,6 +226,14 @@ def serve():
     for each in started:
         if each.process.poll() is None:
             each.end()
+
+
+@pytest.fixture(scope="session")
+def threads(tmp_path_factory):
+    """Options of a daemon that starts no workers, for tests of what these have no part in: it ends at once."""
+    config = tmp_path_factory.mktemp("threads") / "config.toml"
+    config.write_text('[workers]\nexecutor = "threads"\n')
+    return "--config", config
 
 
 @pytest.fixture(scope="module")

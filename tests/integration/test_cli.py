@@ -472,21 +472,21 @@ def test_combinations_without_trades_list_nothing(look, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_kept_no_trades_says_so(atlasd, look):
-    atlasd("run", "--symbols", "SYNB", "--timeframes", "1Hour", "--strategies", "3", "--run-id", "kept-none")
+def test_a_run_that_kept_no_trades_says_so(look):
+    look("run", "--symbols", "SYNB", "--timeframes", "1Hour", "--strategies", "3", "--run-id", "kept-none")
     done = look("results", "kept-none", "--trades", "--format", "csv")
     assert done.stdout == ",".join(TRADE_NAMES) + "\n"
     assert "--persist-trades" in done.stderr
 
 
 @pytest.mark.parametrize("trades", [False, True])
-def test_parquet_reads_back_with_utc_times(atlasd, look, tmp_path, trades):
+def test_parquet_reads_back_with_utc_times(look, tmp_path, trades):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     options = ("--trades", "--justify") if trades else ()
     output = tmp_path / "rows.parquet"
-    done = atlasd("results", "first", *options, "--format", "parquet", "--output", output)
+    done = look("results", "first", *options, "--format", "parquet", "--output", output)
     table = pq.read_table(output)
     assert done.stdout == f"{table.num_rows} rows written to {output}\n"
     words = ["entry_justification", "exit_justification"] if trades else []
@@ -563,29 +563,29 @@ def test_processes_give_the_rows_that_threads_give(atlasd, stored, stored_values
     assert stored_values(stored, "processes") == stored_values(stored, "first")
 
 
-def test_a_run_without_a_name_gets_one(atlasd):
-    done = atlasd("run", "--symbols", "syna", "--timeframes", "1Hour", "--strategies", "1", "--workers", "1")
+def test_a_run_without_a_name_gets_one(look):
+    done = look("run", "--symbols", "syna", "--timeframes", "1Hour", "--strategies", "1", "--workers", "1")
     name = re.match(r"run ([A-Za-z0-9._-]+) completed: 3 combinations", done.stdout).group(1)
-    assert atlasd("results", name, "--format", "csv").returncode == 0
-    assert atlasd("runs", "delete", name).returncode == 0
+    assert look("results", name, "--format", "csv").returncode == 0
+    assert look("runs", "delete", name).returncode == 0
 
 
-def test_the_same_run_again_adds_what_is_new(atlasd, stored, stored_values):
+def test_the_same_run_again_adds_what_is_new(look, stored, stored_values):
     command = ("run", "--symbols", "SYNA", "--run-id", "more", "--persist-trades")
-    assert "6 combinations" in atlasd(*command, "--timeframes", "1Hour", "--strategies", "1,2").stdout
+    assert "6 combinations" in look(*command, "--timeframes", "1Hour", "--strategies", "1,2").stdout
     values = stored_values(stored, "more")
-    done = atlasd(*command, "--timeframes", "1Hour,1Day", "--strategies", "2,3")
+    done = look(*command, "--timeframes", "1Hour,1Day", "--strategies", "2,3")
     assert "run more completed: 15 combinations" in done.stdout
     assert values.items() < stored_values(stored, "more").items()
 
 
-def test_derived_bars_at_the_edges_are_named_beside_the_result(atlasd):
-    done = atlasd("run", "--symbols", "SYNA", "--timeframes", "1Hour,1Day", "--strategies", "1")
+def test_derived_bars_at_the_edges_are_named_beside_the_result(look):
+    done = look("run", "--symbols", "SYNA", "--timeframes", "1Hour,1Day", "--strategies", "1")
     assert done.returncode == 0
     assert re.fullmatch(r"note: local:SYNA 1Day: .*15Min.*2024-01-16T00:00:00Z.*\n", done.stderr)
 
 
-def test_own_strategies_and_profiles_come_from_the_configuration(atlasd, look, tmp_path):
+def test_own_strategies_and_profiles_come_from_the_configuration(look, tmp_path):
     rules = json.loads(look("strategies", "show", "3").stdout) | {"id": 500, "name": "my_own"}
     (tmp_path / "mine.json").write_text(json.dumps({"version": 1, "strategies": [rules]}))
     config = tmp_path / "config.toml"
@@ -595,7 +595,7 @@ def test_own_strategies_and_profiles_come_from_the_configuration(atlasd, look, t
     )
     mine = ("--run-id", "mine", "--config", config)
     command = ("run", "--symbols", "SYNB", "--timeframes", "1Hour", "--strategies", "3,500", *mine)
-    done = atlasd(*command, "--risk-profiles", "wide,low", "--persist-trades")
+    done = look(*command, "--risk-profiles", "wide,low", "--persist-trades")
     assert "4 combinations" in done.stdout, done.stderr
     rows = json.loads(look("results", "mine", "--trades", "--format", "json", "--config", config).stdout)
     by_id = {number: [row for row in rows if row["strategy_id"] == number] for number in (3, 500)}

@@ -273,7 +273,7 @@ def test_what_makes_a_job_may_fail_and_fails_this_job_alone():
     executor.close()
 
 
-def test_kernels_are_compiled_once_for_all_processes(tmp_path):
+def test_kernels_are_compiled_once_for_all_processes(compiled_anew):
     script = (
         "from pathlib import Path\n"
         "from daemon.research import strategies\n"
@@ -282,15 +282,13 @@ def test_kernels_are_compiled_once_for_all_processes(tmp_path):
         "warm_probe(strategies.load([Path('strategies.json')]))\n"
         "print(*warmth())\n"
     )
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
-    counts = []
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True, text=True, check=False, timeout=200, cwd=ROOT, env=environment,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        counts.append(tuple(map(int, done.stdout.split())))
-    (first_loaded, first_compiled), (then_loaded, then_compiled) = counts
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(compiled_anew.cache)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=False, timeout=200, cwd=ROOT, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    then_loaded, then_compiled = map(int, done.stdout.split())
+    first_loaded, first_compiled = compiled_anew.warmth
     assert (first_loaded, then_compiled) == (0, 0)
     assert first_compiled >= then_loaded > 0  # kernels that others call come along with them

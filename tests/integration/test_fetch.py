@@ -429,8 +429,8 @@ def test_a_fetch_that_was_killed_goes_on_where_it_was(scene, cli):
     assert scene.left() == []
 
 
-def test_a_fetch_beside_a_daemon_stores_by_way_of_it(scene, serve):
-    daemon = serve(scene.folder)
+def test_a_fetch_beside_a_daemon_stores_by_way_of_it(scene, serve, threads):
+    daemon = serve(scene.folder, *threads)
     scene.venue.publish(D1, D2)
     scene.venue.put("daily/klines/BTCUSDT/1m", f"BTCUSDT-1m-{D1}", ",".join(map(str, kline(D1, 0, micro=False))))
     for command in ((D1, D3), (D1, D1, "--stream", "bars", "--timeframe", "1Min")):

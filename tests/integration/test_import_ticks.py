@@ -376,7 +376,7 @@ def sources(folder, stream):
     return sorted(found)
 
 
-def test_beside_a_daemon_the_same_is_stored_by_way_of_it(run, cli, serve, tmp_path, data, files):
+def test_beside_a_daemon_the_same_is_stored_by_way_of_it(run, cli, serve, threads, tmp_path, data, files):
     for place, day in enumerate(DAYS):
         archive(files, day, range(place * 10, place * 10 + 10), checksum="")
     bad = zipped(files, "BTCUSDT-trades-2024-08-12", "1,x,2,3,4,True,True\n")
@@ -387,7 +387,7 @@ def test_beside_a_daemon_the_same_is_stored_by_way_of_it(run, cli, serve, tmp_pa
         ("import", "trades", files),
         ("import", "depth", book, "--source", "binance-stream", "--symbol", "BTCUSDT"),
     )
-    daemon = serve(tmp_path / "served")
+    daemon = serve(tmp_path / "served", *threads)
     beside = [cli(*command, "--data-dir", daemon.folder) for command in commands]
     alone = [run(*command) for command in commands]
     for one, other in zip(beside, alone, strict=True):
@@ -554,8 +554,8 @@ def test_deletion_is_asked_about_and_of_whole_days(looked_at, data):
     only_error(looked_at("data", "delete", "BTCUSDT", "--stream", "candles", "--yes"), "INVALID_REQUEST", 2)
 
 
-def test_beside_a_daemon_compaction_and_deletion_are_refused(serve, looked_at, data):
-    daemon = serve(data)
+def test_beside_a_daemon_compaction_and_deletion_are_refused(serve, threads, looked_at, data):
+    daemon = serve(data, *threads)
     for command in (("compact",), ("delete", "BTCUSDT", "--stream", "trades", "--yes")):
         only_error(looked_at("data", *command), "STORE_LOCKED")
     assert len(listed(looked_at, "symbols")) == 2

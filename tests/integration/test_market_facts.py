@@ -25,9 +25,9 @@ def bars(*hours, volume=5):
 
 
 @pytest.fixture(scope="module")
-def served(serve, tmp_path_factory):
+def served(serve, threads, tmp_path_factory):
     """A daemon over an empty data folder, for the tests of this module."""
-    return serve(tmp_path_factory.mktemp("facts") / "data")
+    return serve(tmp_path_factory.mktemp("facts") / "data", *threads)
 
 
 @pytest.fixture(params=["alone", "through a daemon"])

@@ -175,9 +175,9 @@ def test_a_venue_that_cannot_be_reached_is_told_and_waited_for(tmp_path, cli):
     assert "Traceback" not in done.stderr
 
 
-def test_beside_a_daemon_it_is_refused_with_the_way_out(alive, serve, cli):
+def test_beside_a_daemon_it_is_refused_with_the_way_out(alive, serve, threads, cli):
     scene = alive()
-    daemon = serve(scene.folder)
+    daemon = serve(scene.folder, *threads)
     done = cli("record", "binance", "BTCUSDT", "--seconds", "1", *scene.places)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"process {daemon.process.pid} (atlasd serve)" in done.stderr
@@ -240,7 +240,7 @@ def test_a_feed_of_the_daemon_is_recorded_and_readable_meanwhile(alive, serve, c
     scene.config.write_text(
         scene.config.read_text()
         + '[feeds.majors]\nvenue = "binance"\nsymbols = ["BTCUSDT"]\nstreams = ["trades", "depth"]\n'
-        + "[record]\ncommit_ms = 50\n"
+        + '[record]\ncommit_ms = 50\n[workers]\nexecutor = "threads"\n'
     )
     daemon = serve(scene.folder, "--config", scene.config)
     scene.wait_for(30)
@@ -287,6 +287,7 @@ def test_a_feed_whose_venue_is_away_does_not_keep_the_daemon_from_ending(serve, 
     config.write_text(
         config_text("http://127.0.0.1:9")
         + '[feeds.mine]\nvenue = "binance"\nsymbols = ["BTCUSDT", "BTCUSDT-PERP"]\nstreams = ["trades"]\n'
+        + '[workers]\nexecutor = "threads"\n'
     )
     daemon = serve(tmp_path / "data", "--config", config)
     assert daemon.request("GET", "/health").status == 200

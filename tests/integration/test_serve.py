@@ -79,9 +79,9 @@ def test_the_ready_line_and_files_say_where_the_daemon_is(serve, tmp_path):
     assert not (daemon.folder / "ready.json").exists()
 
 
-def test_whoever_finds_the_ready_file_finds_it_whole_and_the_daemon_answering(tmp_path):
+def test_whoever_finds_the_ready_file_finds_it_whole_and_the_daemon_answering(threads, tmp_path):
     ready_file = tmp_path / "ready.json"
-    options = ["--port", "0", "--data-dir", tmp_path / "data", "--ready-file", ready_file]
+    options = ["--port", "0", "--data-dir", tmp_path / "data", "--ready-file", ready_file, *threads]
     command = list(map(str, [sys.executable, "-m", "daemon", "serve", *options]))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 30
@@ -119,8 +119,8 @@ def test_workers_are_two_or_more_and_yield_to_the_server(serve, tmp_path):
     assert not [worker for worker in workers if worker.is_running()]
 
 
-def test_a_second_daemon_names_the_process_that_has_the_folder(serve, cli, tmp_path):
-    daemon = serve(tmp_path / "data")
+def test_a_second_daemon_names_the_process_that_has_the_folder(serve, threads, cli, tmp_path):
+    daemon = serve(tmp_path / "data", *threads)
     second = cli("serve", "--port", "0", "--data-dir", daemon.folder)
     assert second.returncode == 1
     assert second.stdout == ""
@@ -131,7 +131,7 @@ def test_a_second_daemon_names_the_process_that_has_the_folder(serve, cli, tmp_p
     assert daemon.end()[0] == 0
 
 
-def test_a_taken_port_is_refused_and_leaves_nothing_behind(serve, cli, tmp_path):
+def test_a_taken_port_is_refused_and_leaves_nothing_behind(serve, threads, cli, tmp_path):
     folder = tmp_path / "data"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -141,7 +141,7 @@ def test_a_taken_port_is_refused_and_leaves_nothing_behind(serve, cli, tmp_path)
     assert re.search(rf"port {port}.*\[ADDRESS_UNAVAILABLE\]", done.stderr)
     assert "Traceback" not in done.stderr
     assert not (folder / "ready.json").exists()
-    assert serve(folder).end()[0] == 0
+    assert serve(folder, *threads).end()[0] == 0
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])  # noqa: S104 - refused

@@ -1,6 +1,4 @@
 import json
-import os
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -36,6 +34,7 @@ from daemon.engine.jit import KERNELS
 from daemon.engine.orders import Reference
 from daemon.engine.program import compile_strategies
 from daemon.research.strategies import load
+from daemon.research.warmup import warmth
 
 ROOT = Path(__file__).parents[2]
 MODULES = [import_module(f"daemon.engine.{module.name}") for module in iter_modules(engine.__path__)]
@@ -143,13 +142,11 @@ def test_nothing_in_the_engine_is_compiled_without_the_decorator():
     assert compiled == set(KERNELS)
 
 
-def test_each_kernel_is_compiled_for_exactly_one_signature(tmp_path):
+def test_each_kernel_is_compiled_for_exactly_one_signature(compiled_anew):
     # In a process of its own with an empty cache: one that comes from the cache hides what was compiled within it.
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run([sys.executable, __file__], env=environment, check=True, capture_output=True, text=True)
-    counts = json.loads(ran.stdout)
-    assert {name: count for name, count in counts.items() if count != 1} == {}
+    assert compiled_anew.signatures.keys() == {name_of(kernel) for kernel in KERNELS}
+    assert {name: count for name, count in compiled_anew.signatures.items() if count != 1} == {}
 
 
-if __name__ == "__main__":
-    json.dump(specialisations(), sys.stdout)
+if __name__ == "__main__":  # `compiled_anew` of conftest.py
+    json.dump({"signatures": specialisations(), "warmth": warmth()}, sys.stdout)

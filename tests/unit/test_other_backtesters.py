@@ -6,6 +6,7 @@ Matched: one symbol, long only, market orders at the next open, a fee rate on ea
 
 import warnings
 
+import numba
 import numpy as np
 import pytest
 from simulated import a_spec, bars, costs, run
@@ -25,6 +26,15 @@ def imported(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(name, exc_type=ImportError)
+
+
+def uncompiled_vectorbt():
+    """Import vectorbt as plain Python: the same arithmetic, without half a minute of compiling it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numba.config, "DISABLE_JIT", True)
+        vectorbt = imported("vectorbt")
+    vectorbt.settings.numba["check_func_type"] = False
+    return vectorbt
 
 
 def market(seed):
@@ -83,7 +93,7 @@ def test_backtesting_py_finds_the_same_equity(seed):
     ids=["units", "all"],
 )
 def test_vectorbt_finds_the_same_equity(seed, sizing, size):
-    vectorbt, pandas = imported("vectorbt"), imported("pandas")
+    pandas, vectorbt = imported("pandas"), uncompiled_vectorbt()
     made, entries, exits = market(seed)
 
     def shifted(signals):
