@@ -19,15 +19,23 @@ from daemon.api import protocol
 from daemon.core.errors import AtlasError, Code, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 JSON: Final = "application/json"
+CSV: Final = "text/csv; charset=utf-8"
+# The page draws with its own script and style, and loads nothing: should a browser open it from here, it has an
+# origin of its own, which may not ask the daemon for anything.
+FENCE: Final = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:"
+)
 DEFAULT_LIMIT: Final = 1_000
 MAX_LIMIT: Final = 1_000_000
+_ROWS_AT_ONCE: Final = 512
 # A trip to a thread costs as much as making some kilobytes.
 _BYTES_AT_ONCE: Final = 1 << 17
 _WEIGHT: Final = "q="
@@ -95,6 +103,31 @@ def flag(given: dict[str, str], name: str) -> bool:
     return text == "1"
 
 
+def one_of(word: str, field: str, known: tuple[str, ...]) -> str:
+    """Return a word that must be one of these."""
+    if word not in known:
+        raise InvalidRequest(
+            Code.INVALID_REQUEST, f"{field} `{word[:40]}` is not one of {', '.join(known)}", {"field": field}
+        )
+    return word
+
+
+def page_after(found: Sequence[T], given: dict[str, str], name: Callable[[T], str]) -> tuple[list[T], str | None]:
+    """Return the page of a list that a query asks for by `limit` and `cursor`, and the next cursor.
+
+    name: what a cursor says of a row; InvalidRequest INVALID_CURSOR where no row has it.
+    """
+    most, cursor = limit(given), given.get("cursor")
+    first = 0
+    if cursor is not None:
+        places = [place for place, each in enumerate(found, 1) if name(each) == cursor]
+        if not places:
+            raise InvalidRequest(Code.INVALID_CURSOR, "the cursor is not one that this list returned")
+        first = places[0]
+    page = list(found[first : first + most])
+    return page, name(page[-1]) if first + most < len(found) else None
+
+
 # Answering.
 
 
@@ -106,6 +139,14 @@ def answer(content: Any, status: int = 200) -> web.Response:
 def refuse(status: int, code: Code, message: str, details: dict[str, Any] | None = None) -> web.Response:
     """Answer the one error body."""
     return answer(protocol.ErrorAnswer(protocol.ErrorBody(code, message, details)), status=status)
+
+
+def listed(rows: Sequence[msgspec.Struct], cursor: str | None) -> Iterator[bytes]:
+    """Make a list and its cursor, some hundred rows at a time."""
+    yield b'{"results":['
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        yield (b"," if at else b"") + msgspec.json.encode(rows[at : at + _ROWS_AT_ONCE])[1:-1]
+    yield b'],"next_cursor":' + msgspec.json.encode(cursor) + b"}"
 
 
 async def stream(

@@ -31,22 +31,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BASE: Final = "/api/v1/backtest"
-_CSV: Final = "text/csv; charset=utf-8"
-_ROWS_AT_ONCE: Final = 512
 
 # By format: media type, what makes it, and how many rows it has where the request does not say.
 _FORMATS: Final[dict[str, tuple[str, Callable[[BacktestRows], Iterator[bytes]], int | None]]] = {
     "json": (answers.JSON, formats.json_list, answers.DEFAULT_LIMIT),
-    "csv": (_CSV, formats.csv_pieces, None),
+    "csv": (answers.CSV, formats.csv_pieces, None),
     "arrow": ("application/vnd.apache.arrow.stream", formats.arrow_pieces, None),
 }
 _REPORTS: Final = ("json", "csv", "html", "pdf")
-# The page draws with its own script and style, and loads nothing: should a browser open it from here, it has an
-# origin of its own, which may not ask the daemon for anything.
-_FENCE: Final = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:"
-)
 
 
 class BacktestRoutes:
@@ -88,7 +80,7 @@ class BacktestRoutes:
     async def all(self, request: web.Request) -> web.StreamResponse:
         """List backtests, the newest first."""
         given = answers.query(request, "status", "limit", "cursor")
-        status = None if "status" not in given else _one_of(given["status"], "status", get_args(Status))
+        status = None if "status" not in given else answers.one_of(given["status"], "status", get_args(Status))
         limit = answers.limit(given)
         found = await asyncio.to_thread(self._backtests.all)
         return await answers.stream(request, _listed(found, status, limit, given.get("cursor")), answers.JSON)
@@ -142,7 +134,7 @@ class BacktestRoutes:
 
     async def report(self, request: web.Request) -> web.StreamResponse:
         """Hand out the result, the trades, or a page or PDF of both as a file."""
-        form = _one_of(answers.query(request, "format").get("format", "html"), "format", _REPORTS)
+        form = answers.one_of(answers.query(request, "format").get("format", "html"), "format", _REPORTS)
         backtest_id = (await self._completed(request)).id
         headers = {
             "Content-Disposition": f'attachment; filename="backtest-{backtest_id}.{form}"',
@@ -152,17 +144,17 @@ class BacktestRoutes:
             pieces, media_type = formats.result_pieces(self._env, backtest_id), answers.JSON
         elif form == "csv":
             rows = await asyncio.to_thread(BacktestRows, self._env, backtest_id, "trades")
-            pieces, media_type = formats.csv_pieces(rows), _CSV
+            pieces, media_type = formats.csv_pieces(rows), answers.CSV
         elif form == "pdf":
             pieces, media_type = _document(self._bars, backtest_id), "application/pdf"
         else:
             pieces, media_type = _page(self._bars, backtest_id), "text/html; charset=utf-8"
-            headers["Content-Security-Policy"] = _FENCE
+            headers["Content-Security-Policy"] = answers.FENCE
         return await answers.stream(request, pieces, media_type, headers)
 
     async def _rows(self, request: web.Request, view: View) -> web.StreamResponse:
         given = answers.query(request, "limit", "cursor", "format", *(["trade"] if view == "receipts" else []))
-        form = _one_of(given.get("format", "json"), "format", tuple(_FORMATS))
+        form = answers.one_of(given.get("format", "json"), "format", tuple(_FORMATS))
         media_type, pieces, usual = _FORMATS[form]
         limit = answers.limit(given) if "limit" in given else None if view == "equity" else usual
         trade = answers.whole(given, "trade")
@@ -198,16 +190,8 @@ def _request(body: dict[str, Any]) -> protocol.BacktestRequest:
         raise InvalidRequest(Code.INVALID_REQUEST, str(error)) from None
 
 
-def _one_of(word: str, field: str, known: tuple[str, ...]) -> str:
-    if word not in known:
-        raise InvalidRequest(
-            Code.INVALID_REQUEST, f"{field} `{word[:40]}` is not one of {', '.join(known)}", {"field": field}
-        )
-    return word
-
-
 def _listed(found: list[BacktestStatus], status: str | None, limit: int, cursor: str | None) -> Iterator[bytes]:
-    """Make a page of a list, some hundred rows at a time. cursor: id of the last row of the page before."""
+    """Make a page of a list. cursor: id of the last row of the page before."""
     if cursor is not None:
         after = next((place for place, each in enumerate(found, 1) if each.id == cursor), None)
         if after is None:
@@ -217,10 +201,7 @@ def _listed(found: list[BacktestStatus], status: str | None, limit: int, cursor:
         found = found[after:]
     wanted = [each for each in found if status in (None, each.status)]
     page = wanted[:limit]
-    yield b'{"results":['
-    for at in range(0, len(page), _ROWS_AT_ONCE):
-        yield (b"," if at else b"") + msgspec.json.encode(page[at : at + _ROWS_AT_ONCE])[1:-1]
-    yield b'],"next_cursor":' + msgspec.json.encode(page[-1].id if len(wanted) > limit else None) + b"}"
+    yield from answers.listed(page, page[-1].id if len(wanted) > limit else None)
 
 
 def _page(bars: BarStore, backtest_id: str) -> Iterator[bytes]:

@@ -21,6 +21,9 @@ from daemon.api import answers, protocol
 from daemon.api.backtest_routes import BacktestRoutes
 from daemon.api.calibration_routes import CalibrationRoutes
 from daemon.api.data_routes import DataRoutes
+from daemon.api.montecarlo_routes import MonteCarloRoutes
+from daemon.api.optimization_routes import OptimizationRoutes
+from daemon.api.trial_routes import TrialRoutes
 from daemon.core import errors
 from daemon.core.errors import AtlasError, Code, InvalidRequest
 from daemon.core.market import Timeframe
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from daemon.api.settings import HttpConfig
     from daemon.ingest.recording import RecordStatus
     from daemon.research.backtests import Backtests
+    from daemon.research.monte_carlos import MonteCarlos
+    from daemon.research.optimization.service import Optimizations
     from daemon.research.runs import Runs
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
@@ -80,6 +85,8 @@ class Services(NamedTuple):
     book: RuleBook
     runs: Runs
     backtests: Backtests
+    optimizations: Optimizations
+    monte_carlos: MonteCarlos
     feeds: Callable[[], list[tuple[str, RecordStatus]]]
     config: HttpConfig
 
@@ -122,15 +129,9 @@ class _Routes:
 
     async def list_runs(self, request: web.Request) -> web.Response:
         query = answers.query(request, "limit", "cursor")
-        limit = answers.limit(query)
         views = await asyncio.to_thread(self._services.runs.all)
-        ids = [view.run.run_id for view in views]
-        if (after := query.get("cursor")) is not None:
-            if after not in ids:
-                raise InvalidRequest(Code.INVALID_CURSOR, "the cursor is not one that this list returned")
-            views = views[ids.index(after) + 1 :]
-        page = [protocol.run_status(view) for view in views[:limit]]
-        return answers.answer(protocol.RunList(page, page[-1].run_id if len(views) > limit else None))
+        page, cursor = answers.page_after(views, query, lambda view: view.run.run_id)
+        return answers.answer(protocol.RunList([protocol.run_status(view) for view in page], cursor))
 
     async def run_status(self, request: web.Request) -> web.Response:
         answers.query(request)
@@ -238,6 +239,9 @@ def application(services: Services) -> web.Application:
     app.add_routes(DataRoutes(services.bars).table())
     app.add_routes(BacktestRoutes(services.bars, services.backtests).table())
     app.add_routes(CalibrationRoutes(services.bars).table())
+    app.add_routes(OptimizationRoutes(services.env, services.optimizations).table())
+    app.add_routes(MonteCarloRoutes(services.monte_carlos).table())
+    app.add_routes(TrialRoutes(services.env).table())
     return app
 
 

@@ -10,6 +10,7 @@ import msgspec
 from daemon.core.market import NS_PER_SECOND, TsNs, VolumeUnit
 from daemon.ingest.bars import UNKNOWN_ORIGIN, Origin
 from daemon.research.backtest_result import Priority, Status
+from daemon.research.optimization.result import OptimizationStatus
 
 if TYPE_CHECKING:
     from daemon.core.strategy import Strategy
@@ -228,6 +229,13 @@ class BacktestAccepted(msgspec.Struct, frozen=True):
     id: str
     status: Status
     priority: Priority
+
+
+class OptimizationList(msgspec.Struct, frozen=True):
+    """`GET /api/v1/optimize`: the newest first."""
+
+    results: list[OptimizationStatus]
+    next_cursor: str | None
 
 
 def run_status(view: RunView) -> RunStatus:

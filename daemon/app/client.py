@@ -28,6 +28,8 @@ from daemon.ingest.funding import FundingReport
 from daemon.ingest.ticks import TickReport, TickUpload
 from daemon.research.backtest_result import BacktestStatus
 from daemon.research.calibration import Calibration
+from daemon.research.monte_carlo_records import Simulation
+from daemon.research.optimization.result import OptimizationStatus
 from daemon.research.runs import SPOOL_FOLDER
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from daemon.core.market import BarTable, FundingTable, Instrument, Timeframe, VolumeUnit
     from daemon.research.backtest_result import Priority
     from daemon.research.calibration import CalibrationRequest
+    from daemon.research.monte_carlo_records import MonteCarloRequest
+    from daemon.research.optimization.request import OptimizationRequest
     from daemon.research.plans import ProbeRequest
     from daemon.store.ticks import TickStore
 
@@ -45,6 +49,7 @@ T = TypeVar("T")
 READY_FILE: Final = "ready.json"
 _TIMEOUT_S: Final = 60.0
 _BACKTEST: Final = "/api/v1/backtest"
+_OPTIMIZE: Final = "/api/v1/optimize"
 _BY_CODE: Final[dict[Code, type[AtlasError]]] = {Code.STORE_FULL: StoreFull, Code.STORE_CORRUPT: StoreCorrupt}
 _REMEDIES: Final[dict[int, type[AtlasError]]] = {400: InvalidRequest, 404: NotFound, 409: Conflict}
 
@@ -171,6 +176,30 @@ class DaemonClient:
     def backtest_delete(self, backtest_id: str) -> None:
         """Remove a backtest that has ended."""
         self._ask("DELETE", f"{_BACKTEST}/{quote(backtest_id, safe='')}", type(None))
+
+    def monte_carlo(self, request: MonteCarloRequest) -> Simulation:
+        """Have the trades of a backtest simulated; that takes as long as they are many."""
+        return self._ask("POST", "/api/v1/montecarlo", Simulation, request, timeout_s=None)
+
+    def optimization_start(self, request: OptimizationRequest) -> str:
+        """Queue an optimisation; returns its id."""
+        return self._ask("POST", _OPTIMIZE, OptimizationStatus, request).id
+
+    def optimization_resume(self, optimization_id: str) -> OptimizationStatus:
+        """Queue an optimisation again that was cancelled or failed."""
+        return self._ask("POST", f"{_OPTIMIZE}/{quote(optimization_id, safe='')}/resume", OptimizationStatus)
+
+    def optimization_status(self, optimization_id: str) -> OptimizationStatus:
+        """Ask how an optimisation is doing."""
+        return self._ask("GET", f"{_OPTIMIZE}/{quote(optimization_id, safe='')}/status", OptimizationStatus)
+
+    def optimization_cancel(self, optimization_id: str) -> OptimizationStatus:
+        """End an optimisation that is queued or running."""
+        return self._ask("POST", f"{_OPTIMIZE}/{quote(optimization_id, safe='')}/cancel", OptimizationStatus)
+
+    def optimization_delete(self, optimization_id: str) -> None:
+        """Remove an optimisation that has ended."""
+        self._ask("DELETE", f"{_OPTIMIZE}/{quote(optimization_id, safe='')}", type(None))
 
     def _ask(
         self,

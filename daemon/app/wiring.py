@@ -29,6 +29,8 @@ from daemon.research import strategies
 from daemon.research.backtests import Backtests
 from daemon.research.calibration import calibrate
 from daemon.research.executors import ProcessExecutor, ThreadExecutor
+from daemon.research.monte_carlos import MonteCarlos
+from daemon.research.optimization.service import Optimizations
 from daemon.research.runs import SPOOL_FOLDER, Runs
 from daemon.research.worker import WorkerSetup
 from daemon.store.env import FILE_NAME, Environment
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from daemon.research.calibration import Calibration, CalibrationRequest
     from daemon.research.executors import Executor
     from daemon.research.jobs import JobRunner
+    from daemon.research.monte_carlo_records import MonteCarloRequest, Simulation
+    from daemon.research.optimization.request import OptimizationRequest
+    from daemon.research.optimization.result import OptimizationStatus
     from daemon.research.plans import ProbeRequest
     from daemon.research.strategies import RuleBook
 
@@ -114,14 +119,36 @@ class Writer(Protocol):
     def backtest_delete(self, backtest_id: str) -> None:
         """Remove a backtest that has ended."""
 
+    def monte_carlo(self, request: MonteCarloRequest) -> Simulation:
+        """Simulate the trades of a completed backtest."""
+
+    def optimization_start(self, request: OptimizationRequest) -> str:
+        """Queue an optimisation; returns its id."""
+
+    def optimization_resume(self, optimization_id: str) -> OptimizationStatus:
+        """Queue an optimisation again that was cancelled or failed."""
+
+    def optimization_status(self, optimization_id: str) -> OptimizationStatus:
+        """Tell how an optimisation is doing."""
+
+    def optimization_cancel(self, optimization_id: str) -> OptimizationStatus:
+        """End an optimisation that is queued or running."""
+
+    def optimization_delete(self, optimization_id: str) -> None:
+        """Remove an optimisation that has ended."""
+
 
 class LocalWriter:
     """Writes itself, under the writer lock."""
 
-    def __init__(self, store: Store, runs: Runs, backtests: Backtests) -> None:
+    def __init__(
+        self, store: Store, runs: Runs, backtests: Backtests, monte_carlos: MonteCarlos, optimizations: Optimizations
+    ) -> None:
         self._store = store
         self._runs = runs
         self._backtests = backtests
+        self._monte_carlos = monte_carlos
+        self._optimizations = optimizations
 
     def import_bars(
         self,
@@ -196,6 +223,30 @@ class LocalWriter:
         """Remove a backtest that has ended."""
         self._backtests.delete(backtest_id)
 
+    def monte_carlo(self, request: MonteCarloRequest) -> Simulation:
+        """Simulate on this process's executor."""
+        return self._monte_carlos.simulate(request)
+
+    def optimization_start(self, request: OptimizationRequest) -> str:
+        """Queue an optimisation on this process's executor."""
+        return self._optimizations.submit(request).id
+
+    def optimization_resume(self, optimization_id: str) -> OptimizationStatus:
+        """Queue an optimisation again that was cancelled or failed."""
+        return self._optimizations.resume(optimization_id)
+
+    def optimization_status(self, optimization_id: str) -> OptimizationStatus:
+        """Tell how an optimisation is doing."""
+        return self._optimizations.status(optimization_id)
+
+    def optimization_cancel(self, optimization_id: str) -> OptimizationStatus:
+        """End an optimisation that is queued or running."""
+        return self._optimizations.cancel(optimization_id)
+
+    def optimization_delete(self, optimization_id: str) -> None:
+        """Remove an optimisation that has ended."""
+        self._optimizations.delete(optimization_id)
+
 
 def rule_book(config: Config) -> RuleBook:
     """Load the shipped strategies and the user's."""
@@ -249,11 +300,13 @@ def writer(
         runs = Runs(env, store.bars, book, profiles, executor)
         # Whoever imports a file should not find itself working off what a daemon left in its queue.
         backtests = Backtests(env, store.bars, book, profiles, executor, resumes=False)
+        optimizations = Optimizations(env, store.bars, book, profiles, executor, resumes=False)
         try:
-            yield LocalWriter(store, runs, backtests)
+            yield LocalWriter(store, runs, backtests, MonteCarlos(env, backtests, executor), optimizations)
         finally:
             runs.close()
             backtests.close()
+            optimizations.close()
 
 
 def serve(config: Config, folder: Path, ready_file: Path | None, announce: Callable[[str], None]) -> None:
@@ -285,6 +338,7 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
                 spares_uploads_s=_SPARED_S,
             )
             backtests = Backtests(env, store.bars, book, config.probe.risk_profiles, executor)
+            optimizations = Optimizations(env, store.bars, book, config.probe.risk_profiles, executor)
             recordings = Recordings(store, config.feeds, config.venues, config.record)
             upkeep = Upkeep(store, config.retention, config.record, config.venues)
             scheduler = Scheduler(upkeep, config.schedule)
@@ -301,7 +355,18 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
 
             try:
                 serve_http(
-                    Services(env, store.bars, store.ticks, book, runs, backtests, recordings.status, config.http),
+                    Services(
+                        env=env,
+                        bars=store.bars,
+                        ticks=store.ticks,
+                        book=book,
+                        runs=runs,
+                        backtests=backtests,
+                        optimizations=optimizations,
+                        monte_carlos=MonteCarlos(env, backtests, executor),
+                        feeds=recordings.status,
+                        config=config.http,
+                    ),
                     on_ready,
                 )
             finally:
@@ -311,6 +376,7 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
                 recordings.stop()
                 runs.close()
                 backtests.close()
+                optimizations.close()
 
 
 def check_cache() -> None:

@@ -22,11 +22,11 @@ bytes stay of each, and the curves of the first FAN_PATHS, from which the fan is
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from daemon.engine.chunks import in_chunks
 from daemon.engine.jit import kernel
 from daemon.engine.resampling import UInt64s, bell, below, block_length, draw_blocks, seed_word, stream, uniform
 
@@ -156,7 +156,7 @@ def simulate(
     marks = _marks(returns.size)
     ends, curves = np.empty((3, runs)), np.empty((min(runs, FAN_PATHS), marks.size))
 
-    def walk_chunk(first: int, last: int) -> None:
+    def walk_chunk(paths: slice) -> None:
         walk_paths(
             METHODS[method],
             returns,
@@ -166,14 +166,15 @@ def simulate(
             float(cost_noise),
             float(fill_noise),
             word,
-            first,
-            last,
+            paths.start,
+            paths.stop,
             marks,
             ends,
             curves,
         )
 
-    _in_chunks(walk_chunk, runs, max(_CHUNK_TRADES // returns.size, 1), threads, checkpoint)
+    pieces = min(-(-runs * returns.size // _CHUNK_TRADES), runs)
+    in_chunks(walk_chunk, runs, threads, checkpoint, pieces=pieces)
     if method == "shuffle":
         # A product has no order but for its rounding, which is not to be taken for a profit or a deviation.
         final, _, _ = walk(returns, marks, np.empty(0))
@@ -194,18 +195,6 @@ def _marks(trades: int) -> Int64s:
     """Return after how many trades a curve has its points: all of them where they are few, else POINTS of them."""
     points = min(trades + 1, POINTS)
     return np.arange(points) * trades // (points - 1)
-
-
-def _in_chunks(
-    walk_chunk: Callable[[int, int], None], runs: int, size: int, threads: int, checkpoint: Callable[[], None]
-) -> None:
-    """Walk all paths, one chunk a thread at a time; the kernel releases the GIL."""
-    with ThreadPoolExecutor(threads) as pool:
-        for wave in range(0, runs, size * threads):
-            firsts = range(wave, min(wave + size * threads, runs), size)
-            lasts = [min(first + size, runs) for first in firsts]
-            list(pool.map(walk_chunk, firsts, lasts))
-            checkpoint()
 
 
 def _spread(final: Float64s, drawdowns: Float64s, lowest: Float64s, confidence: float) -> Spread:

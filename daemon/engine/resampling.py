@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from decimal import Context, Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -40,6 +41,7 @@ _LOW_32: Final = np.uint64(0xFFFFFFFF)
 _WORDS: Final = np.uint64(4)
 _BELL_CENTRE: Final = 131_070  # 2 x 65,535: the mean of four uniforms of 16 bits
 _PER_UNIT: Final = 2.0**-53
+_AT_ONCE: Final = 1 << 16  # values that become objects, four times their size, at a time
 _RUN: Final = 5  # autocorrelations in a row that must be insignificant: K_N of Politis and White
 _EXACT: Final = Context(prec=40)
 
@@ -210,7 +212,8 @@ def block_length(returns: Float64s) -> float:
 def _centred(known: Float64s) -> Float64s:
     """Return values less their mean, over the largest of them: no square overflows, and the length has no unit."""
     scaled = known / np.abs(known).max()
-    centred = scaled - math.fsum(scaled.tolist()) / scaled.size
+    parts = (scaled[at : at + _AT_ONCE].tolist() for at in range(0, scaled.size, _AT_ONCE))
+    centred = scaled - math.fsum(chain.from_iterable(parts)) / scaled.size
     return np.asarray(centred / np.abs(centred).max())
 
 

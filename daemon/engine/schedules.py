@@ -2,8 +2,8 @@
 
 Almgren and Chriss trade off the impact of haste against the risk of waiting; Kyle finds the price that makes informed
 trading and market making an equilibrium. Both are closed forms. The optimal path is written there with hyperbolic
-functions; here it is sums of powers of q = exp(-kappa tau), which a square root gives: the same numbers, without
-overflow for hasty traders, without cancellation for patient ones, and rounded alike on any machine.
+functions; `costs.optimal_shares` has it by a recurrence: the same numbers, without overflow for hasty traders, without
+cancellation for patient ones, and rounded alike on any machine.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from daemon.engine.costs import optimal_shares
 
 if TYPE_CHECKING:
     from daemon.core.market import Float64s
@@ -22,7 +24,7 @@ class Schedule(NamedTuple):
 
     kappa: urgency, per day; 0 without risk aversion. half_life_days: 1 / kappa, in which the holdings fall to 1/e of
     what they were while the end is far; infinite without risk aversion. holdings: (N + 1,) float64, shares left, from
-    all to 0. trades: (N,) float64, shares, positive, none larger than the one before. expected_cost, deviation: mean
+    all to 0. trades: (N,) float64, shares, none larger than the one before. expected_cost, deviation: mean
     and standard deviation of the shortfall against the first price, quote currency.
     """
 
@@ -70,10 +72,14 @@ def schedule(
             f"temporary is {temporary}: it must exceed permanent x days / intervals / 2 = {permanent * tau / 2}; "
             "take more intervals or a smaller permanent impact"
         )
-    urgency = risk_aversion * (volatility * tau) ** 2 / (2 * adjusted)
-    holdings, trades = _path(shares, intervals, urgency)
-    # acosh(1 + u) = 2 asinh(sqrt(u / 2)), which keeps its digits where u is small.
-    kappa = 2 * math.asinh(math.sqrt(urgency / 2)) / tau
+    urgency = risk_aversion * (volatility * tau) ** 2 / adjusted
+    parts = optimal_shares(intervals, float(urgency))
+    trades = shares * parts
+    # What is left is summed from the end: small holdings keep their digits. All of them are there before the first.
+    holdings = np.append(shares * np.cumsum(parts[::-1])[::-1], 0.0)
+    holdings[0] = shares
+    # acosh(1 + u / 2) = 2 asinh(sqrt(u / 4)), which keeps its digits where u is small.
+    kappa = 2 * math.asinh(math.sqrt(urgency / 4)) / tau
     impact = adjusted / tau * math.fsum(np.square(trades).tolist())
     variance = volatility**2 * tau * math.fsum(np.square(holdings[1:]).tolist())
     return Schedule(
@@ -84,22 +90,6 @@ def schedule(
         expected_cost=permanent * shares**2 / 2 + half_spread * shares + impact,
         deviation=math.sqrt(variance),
     )
-
-
-def _path(shares: float, intervals: int, urgency: float) -> tuple[Float64s, Float64s]:
-    """Return holdings and trades where cosh(kappa tau) = 1 + urgency.
-
-    With S(m) = 1 + q + ... + q^(m-1): x_j = X q^j S(2(N-j)) / S(2N), n_j = X q^(j-1) (1 + q^(2(N-j)+1)) / S(2N).
-    """
-    decay = 1 / (1 + urgency + math.sqrt(urgency * (2 + urgency)))
-    powers = np.full(2 * intervals, decay)
-    powers[0] = 1.0
-    powers = np.cumprod(powers)
-    sums = np.concatenate(([0.0], np.cumsum(powers)))
-    left = np.arange(intervals, -1, -1)
-    holdings = shares * (np.append(powers, powers[-1] * decay)[: intervals + 1] * sums[2 * left] / sums[-1])
-    trades = shares * (powers[:intervals] * (1 + powers[2 * left[1:] + 1]) / sums[-1])
-    return holdings, trades
 
 
 class KyleEquilibrium(NamedTuple):

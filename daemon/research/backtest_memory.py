@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
-from daemon.core.market import Timeframe
+from daemon.core.market import NS_PER_DAY, Timeframe
 
 if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec, Market
@@ -63,15 +63,17 @@ class BacktestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return int(psutil.virtual_memory().total) // 2
 
 
-def memory_bound(spec: BacktestSpec, bars: BarStore) -> int:
+def memory_bound(spec: BacktestSpec, bars: BarStore, *, warmups: int = 1) -> int:
     """Say how many bytes a backtest holds at the most, beyond what a worker has when it is idle.
+
+    warmups: series of different warm-ups that a validation holds.
 
     FIXED_BYTES
     + rows x (BAR_BYTES + SIGNAL_BYTES + COLUMN_BYTES x COLUMNS), all symbols together
     + rows x BANDS x EQUITY_BYTES
     + rows of stored bars that longer ones are made of x READ_BYTES
     + STREAM_BYTES for every symbol that is read from ticks
-    + rows x WALK_BYTES x (1 + cores), where it is to be walked forward or run under other costs.
+    + rows x WALK_BYTES x (warmups + cores), where it is to be walked forward or run under other costs.
 
     rows: no more than are stored, and no more than the dates have room for. A symbol that is not stored has none.
     """
@@ -81,8 +83,22 @@ def memory_bound(spec: BacktestSpec, bars: BarStore) -> int:
         total += made * (BAR_BYTES + SIGNAL_BYTES + COLUMN_BYTES * COLUMNS + BANDS * EQUITY_BYTES)
         total += read * READ_BYTES + streams * STREAM_BYTES
         if spec.validation and (spec.validation.walk_forward or spec.validation.sensitivity):
-            total += made * WALK_BYTES * (1 + (os.cpu_count() or 1))
+            total += made * WALK_BYTES * (warmups + (os.cpu_count() or 1))
     return total
+
+
+def days_of_range(spec: BacktestSpec, bars: BarStore) -> int:
+    """Count the days that the dates asked for have room for, within those that are stored of any symbol."""
+    found = 0
+    for market in spec.markets:
+        stored: dict[Any, Any] = (
+            dict(bars.timeframes(market.instrument))
+            if isinstance(market.source, Timeframe)
+            else dict(bars.ticks.streams(market.instrument))
+        )
+        if (series := stored.get(market.source)) is not None:
+            found = max(found, _room(spec, series.first_ns, series.last_ns, NS_PER_DAY))
+    return found
 
 
 def _rows(market: Market, spec: BacktestSpec, bars: BarStore) -> tuple[int, int, int]:

@@ -33,6 +33,8 @@ from daemon.research.backtest_result import (
 from daemon.research.backtest_words import assumptions, notes_on
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from daemon.core.backtest import BacktestSpec
     from daemon.core.market import Float64s, Int64s
     from daemon.engine.simulate import Outcome
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 ENGINE_REVISION: Final = 2
 """Goes up with every change that may change a result; part of the fingerprint."""
+
+_ENGINE: Final = f"{daemon.__version__}+{ENGINE_REVISION}"
 
 MAX_TRADES: Final = 10_000
 """Trades in the result object; the store has all."""
@@ -83,7 +87,7 @@ def conclude(finding: Finding, config: dict[str, Any], started_ms: int, complete
         name=spec.name,
         status="completed",
         fingerprint="",
-        engine_version=f"{daemon.__version__}+{ENGINE_REVISION}",
+        engine_version=_ENGINE,
         config=config,
         resolved=_resolved(spec),
         readings=list(spec.readings),
@@ -405,15 +409,26 @@ def _resolved(spec: BacktestSpec) -> dict[str, Any]:
     return resolved
 
 
-def _fingerprint(finding: Finding, result: BacktestResult) -> str:
-    """Digest of what went in (rows, configuration, engine) and what came out (trades, equity, figures)."""
-    asked = dict(result.resolved)
+def inputs_digest(spec: BacktestSpec, data: Sequence[str]) -> str:
+    """Digest of what goes into a run: configuration, data, engine. The same inputs give the same run.
+
+    data: digests of the rows that are read.
+    """
+    return hashlib.blake2b(_inputs(spec, data), digest_size=16).hexdigest()
+
+
+def _inputs(spec: BacktestSpec, data: Sequence[str]) -> bytes:
+    asked = _resolved(spec)
     for name in ("name", "validation"):  # neither changes what is traded
         del asked[name]
-    inputs = {"config": asked, "data": [each.digest for each in result.data], "engine": result.engine_version}
+    return msgspec.json.encode({"config": asked, "data": list(data), "engine": _ENGINE}, order="sorted")
+
+
+def _fingerprint(finding: Finding, result: BacktestResult) -> str:
+    """Digest of what went in (rows, configuration, engine) and what came out (trades, equity, figures)."""
     figures = (result.metrics, result.trade_stats, result.risk_metrics)
     hasher = hashlib.blake2b(digest_size=16)
-    hasher.update(msgspec.json.encode(inputs, order="sorted"))
+    hasher.update(_inputs(finding.spec, [each.digest for each in result.data]))
     for column in (*finding.trades, *finding.runs.main.samples):
         hasher.update(np.ascontiguousarray(column).data)
     hasher.update(msgspec.json.encode(figures))

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _STATE: Final = "backtest"
 _REQUEST: Final = "backtest_request"
 _RESULT: Final = "backtest_result"
+SIMULATION: Final = "backtest_monte_carlo"
+"""Documents of `monte_carlos`, which go with their backtest."""
+
 _DOCUMENTS: Final = "documents"
 
 
@@ -150,7 +153,7 @@ def put_finished(transaction: Transaction, state: StoredBacktest, finished: Fini
 def remove(transaction: Transaction, backtest_id: str) -> None:
     """Remove everything of a backtest."""
     tables.delete(transaction, backtest_id)
-    for kind in (_RESULT, _REQUEST, _STATE):
+    for kind in (SIMULATION, _RESULT, _REQUEST, _STATE):
         documents.delete(transaction, kind, backtest_id)
 
 
@@ -193,7 +196,7 @@ def stored_request(transaction: Transaction, backtest_id: str) -> Request:
     try:
         if stored is None:
             raise ValueError("it is missing")
-        return Request(msgspec.json.decode(stored.config), _spec(stored.spec))
+        return Request(msgspec.json.decode(stored.config), spec_from(stored.spec))
     except (ValueError, TypeError, KeyError, msgspec.ValidationError) as error:
         raise StoreCorrupt(
             Code.STORE_CORRUPT,
@@ -257,7 +260,8 @@ _Rest = msgspec.defstruct(
 )
 
 
-def _spec(stored: dict[str, Any]) -> BacktestSpec:
+def spec_from(stored: dict[str, Any]) -> BacktestSpec:
+    """Read a specification that was stored as builtins; ValueError, TypeError, KeyError or ValidationError."""
     markets = tuple(_market(**each) for each in stored["markets"])
     rest = msgspec.convert({name: value for name, value in stored.items() if name != "markets"}, _Rest)
     return BacktestSpec(markets=markets, **{name: getattr(rest, name) for name in rest.__struct_fields__})

@@ -1,9 +1,9 @@
-"""The states of a backtest: how one follows from another, and what is known of one that has not ended."""
+"""The states of a backtest, and of an optimisation: how one follows from another, and what is known of one at work."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from daemon.research.backtest_records import BacktestProgress, Finished, StoredBacktest
     from daemon.research.backtest_result import BacktestStatus, Status
+    from daemon.research.optimization.records import StoredOptimization
+
+S = TypeVar("S", "StoredBacktest", "StoredOptimization")
 
 MOST_ATTEMPTS: Final = 2
 
@@ -70,19 +73,19 @@ class Active:
         )
 
 
-def changed(state: StoredBacktest, **fields: Any) -> StoredBacktest:
+def changed(state: S, **fields: Any) -> S:
     """Return the state with other fields of its status."""
     return msgspec.structs.replace(state, status=msgspec.structs.replace(state.status, **fields))
 
 
-def failed(state: StoredBacktest, error: AtlasError, now_ms: int) -> StoredBacktest:
-    """Return the state of a backtest that an error ended; CANCELLED is no failure."""
+def failed(state: S, error: AtlasError, now_ms: int) -> S:
+    """Return the state of what an error ended; CANCELLED is no failure."""
     status: Status = "cancelled" if error.code == Code.CANCELLED else "failed"
     return changed(state, status=status, completed_at=now_ms, error=error.message, error_code=str(error.code))
 
 
-def settled(state: StoredBacktest, now_ms: int) -> StoredBacktest:
-    """Say what becomes of a backtest that a process left as it was killed."""
+def settled(state: S, now_ms: int) -> S:
+    """Say what becomes of what a process left as it was killed."""
     status = state.status
     if status.status != "running":
         return state

@@ -23,11 +23,11 @@ import msgspec
 
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, JobFailed
 from daemon.research import backtest_records as records
-from daemon.research.backtest_config.read import read_config
 from daemon.research.backtest_memory import memory_bound
 from daemon.research.backtest_records import BacktestJob, Finished, Request, StoredBacktest
 from daemon.research.backtest_result import BacktestStatus
 from daemon.research.backtest_states import Active, changed, failed, settled
+from daemon.research.parameters import read_specification
 from daemon.research.plans import RUN_ID_PATTERN
 from daemon.research.runs import SPOOL_FOLDER
 from daemon.store.group_commit import GroupCommit
@@ -101,10 +101,10 @@ class Backtests:
         """Check, store and queue a backtest; it is on disk when this returns.
 
         name, backtest_id: go before those of the configuration; without an id there is a new one.
-        InvalidRequest or NotFound as `backtest_config.read_config` says; InvalidRequest MEMORY_BOUND_EXCEEDED where it
+        InvalidRequest or NotFound as `parameters.read_specification` says; InvalidRequest MEMORY_BOUND_EXCEEDED where it
         could never run; Conflict BACKTEST_EXISTS where the id is taken.
         """
-        spec = read_config(config, self._bars, self._book, self._profiles)
+        spec = read_specification(config, self._bars, self._book, self._profiles)
         wanted = backtest_id if backtest_id is not None else config.get("id")
         if name is not None:
             spec = msgspec.structs.replace(spec, name=name)

@@ -23,6 +23,7 @@ from msgspec import Meta
 
 from daemon.core.errors import AtlasError, Code, JobFailed
 from daemon.research.backtest_records import BacktestProgress
+from daemon.research.optimization.records import OptimizationJob
 from daemon.research.plans import ProbeJob
 from daemon.research.queueing import UNLIMITED, JobQueue, Ticket
 from daemon.research.worker import CANCEL, READY, Paced, WorkerSetup, described, worker_main
@@ -300,6 +301,8 @@ class _Hands:
         remedy = (
             "what was stored is kept, run the same run id again to resume"
             if isinstance(job, ProbeJob)
+            else "the points that were stored are kept, resume it"
+            if isinstance(job, OptimizationJob)
             else "nothing of it was kept, submit it again"
         )
         raise JobFailed(

@@ -16,8 +16,11 @@ from daemon.engine.columns import ATR
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.program import Program, compile_strategies
 from daemon.research.backtest_records import BacktestJob, Finished, packed
+from daemon.research.monte_carlo_records import MonteCarloJob
+from daemon.research.optimization.records import OptimizationJob, Optimized
 from daemon.research.plans import ProbeJob
 from daemon.research.selection import Selection, select
+from daemon.store import documents
 from daemon.store.keys import ResultKind
 from daemon.store.results import CombinationTotals, JobIndex, Spool
 
@@ -27,11 +30,15 @@ if TYPE_CHECKING:
     from daemon.core.market import Bars
     from daemon.core.strategy import Strategy
     from daemon.research.backtest_records import BacktestProgress
+    from daemon.research.optimization.records import OptimizationProgress
     from daemon.research.strategies import RuleBook
+    from daemon.research.validation_result import MonteCarloResult
     from daemon.store.bars import BarStore
 
-# A probe yields a JobIndex and tells the combinations that are done; a backtest yields Finished and BacktestProgress.
-Job: TypeAlias = ProbeJob | BacktestJob
+# A probe yields a JobIndex and tells the combinations that are done; a backtest yields Finished and BacktestProgress,
+# an optimisation Optimized and OptimizationProgress; a simulation yields MonteCarloResult, None without trades, and
+# tells nothing.
+Job: TypeAlias = ProbeJob | BacktestJob | OptimizationJob | MonteCarloJob
 
 
 class JobRunner:
@@ -50,8 +57,20 @@ class JobRunner:
         self, job: BacktestJob, progress: Callable[[BacktestProgress], None], checkpoint: Callable[[], None]
     ) -> Finished: ...
 
-    def run(self, job: Job, progress: Callable[[Any], None], checkpoint: Callable[[], None]) -> JobIndex | Finished:
-        """Do a job of either kind; its rows go to its spool file.
+    @overload
+    def run(
+        self, job: OptimizationJob, progress: Callable[[OptimizationProgress], None], checkpoint: Callable[[], None]
+    ) -> Optimized: ...
+
+    @overload
+    def run(
+        self, job: MonteCarloJob, progress: Callable[[Any], None], checkpoint: Callable[[], None]
+    ) -> MonteCarloResult | None: ...
+
+    def run(
+        self, job: Job, progress: Callable[[Any], None], checkpoint: Callable[[], None]
+    ) -> JobIndex | Finished | Optimized | MonteCarloResult | None:
+        """Do a job of any kind; rows of probes and backtests go to a spool file.
 
         progress: told how far it is. checkpoint: called often; what it raises ends the job.
         NotFound NO_BARS where the bars went away since the plan.
@@ -63,6 +82,15 @@ class JobRunner:
                 from daemon.research.backtest_job import run_backtest
 
                 return packed(run_backtest(self._bars, job, progress, checkpoint, self._book))
+            case OptimizationJob():
+                from daemon.research.optimization.search import optimize
+
+                found = optimize(self._bars, job, progress, checkpoint, self._book)
+                return Optimized(documents.pack(found), found.verdict.verdict)
+            case MonteCarloJob():
+                from daemon.research.monte_carlo import monte_carlo_stored
+
+                return monte_carlo_stored(self._bars.ticks.env, job, checkpoint)
 
     def _probe(self, job: ProbeJob, progress: Callable[[int], None], checkpoint: Callable[[], None]) -> JobIndex:
         """Probe one series. progress: told how many combinations are done."""

@@ -37,6 +37,9 @@ Point: TypeAlias = dict[str, float]
 INDICATOR_LENGTH: Final = "indicator_length"
 """A factor on the lengths of all indicators that have one."""
 
+POINT: Final = "point"
+"""Field of a configuration: parameters by name and the values that they are set to, whatever else it says."""
+
 USUAL_FACTORS: Final = (0.5, 1.0, 2.0)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -186,14 +189,18 @@ class Space:
         book: RuleBook,
         profiles: Mapping[str, RiskProfile],
     ) -> None:
-        """config: as it was sent; spec: what it was read as."""
-        self._config = config
-        self._spec = spec
+        """config: as it was sent; spec: what it was read as, its own point included."""
+        self._config, self._point = _without_point(config)
         self._sources = bars, book, profiles
+        self._spec = read_config(self._config, *self._sources) if self._point else spec
         self._read: dict[tuple[tuple[str, float], ...], BacktestSpec] = {}
 
     def at(self, point: Point) -> BacktestSpec:
-        """Return the specification at a point; InvalidRequest INVALID_PARAMETER, or as `read_config` says."""
+        """Return the specification at a point; InvalidRequest INVALID_PARAMETER, or as `read_config` says.
+
+        What the point leaves out is as the configuration's own point has it.
+        """
+        point = self._point | point
         written = tuple((name, value) for name, value in point.items() if not _is_ours(name))
         spec = self._spec
         if written:
@@ -240,6 +247,35 @@ class Space:
         except AtlasError as error:
             named = ", ".join(f"{name} = {value:g}" for name, value in values)
             raise InvalidRequest(Code.INVALID_PARAMETER, f"{named}: {error.message}", error.details) from None
+
+
+def read_specification(
+    config: Mapping[str, Any], bars: BarStore, book: RuleBook, profiles: Mapping[str, RiskProfile]
+) -> BacktestSpec:
+    """Read a configuration, and set the parameters of its `point`; errors as of `read_config` and `Space.at`."""
+    plain, point = _without_point(config)
+    spec = read_config(plain, bars, book, profiles)
+    if not point:
+        return spec
+    space = Space(plain, spec, bars, book, profiles)
+    space.check([read_range(name, value) for name, value in point.items()])
+    return space.at(point)
+
+
+def _without_point(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Point]:
+    """Take the field `point` out of a configuration: one value a parameter; INVALID_PARAMETER where it is none."""
+    if POINT not in config:
+        return config, {}
+    given = config[POINT]
+    if not isinstance(given, dict):
+        raise invalid(POINT, 'it names parameters and their values, such as {"take_profit": 0.02}')
+    point = {}
+    for name, value in given.items():
+        found = read_range(name, value).values
+        if len(found) != 1:
+            raise invalid(name, "a point has one value of it")
+        point[name] = found[0]
+    return {name: value for name, value in config.items() if name != POINT}, point
 
 
 def _is_ours(name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from daemon.core.market import Timeframe
+from daemon.engine.significance import FAMILY_LEVEL
 from daemon.research.plotly_page import (
     DASH,
     embedded,
@@ -23,7 +24,15 @@ from daemon.research.plotly_page import (
     spoken_time,
     table,
 )
-from daemon.research.ranking import MIN_TRADES, Ranking, multiple_testing_note, rank
+from daemon.research.ranking import (
+    DISCOVERED,
+    DISCOVERY_LEVEL,
+    MIN_TRADES,
+    SIGNIFICANT,
+    Ranking,
+    multiple_testing_note,
+    rank,
+)
 from daemon.research.records import described
 from daemon.research.strategies import digest
 
@@ -38,10 +47,13 @@ if TYPE_CHECKING:
 
 LISTED: Final = 15
 
-_RANK_HEADINGS: Final = ("", "Strategy", "Series", "Profile", "Trades", "Mean P&L", "Won", "t", "z")
+_RANK_HEADINGS: Final = ("", "Strategy", "Series", "Profile", "Trades", "Mean P&L", "Won", "t", "z", "p, corrected")
 _DATA_HEADINGS: Final = ("Symbol", "Timeframe", "Source", "Bars", "From", "To", "Partial buckets", "Digest")
 _LISTED_IDS: Final = 20
+_LEAST_SHOWN: Final = 0.0001
 
+# How the table of the best and the worst shows what `Ranking.marks` says.
+_KINDS: Final = {SIGNIFICANT: "gain", DISCOVERED: "gain maybe", -DISCOVERED: "loss maybe", -SIGNIFICANT: "loss"}
 
 _RULES: Final = (
     "No costs: no fees, spread, slippage, financing or market impact.",
@@ -98,8 +110,9 @@ def render_report(run: Run, indexes: Sequence[JobIndex], book: RuleBook, *, titl
         alarm=_alarm(run),
         figures=_figures(content),
         note=escape(multiple_testing_note(ranking)),
-        tried=f"{ranking.tried:,}",
-        threshold=f"{ranking.threshold_z:.2f}",
+        legend=escape(_legend(ranking)),
+        family_level=f"{FAMILY_LEVEL:.0%}",
+        discovery_level=f"{DISCOVERY_LEVEL:.0%}",
         min_trades=MIN_TRADES,
         best_count=best.size,
         worst_count=worst.size,
@@ -122,7 +135,7 @@ def _content(run: Run, indexes: Sequence[JobIndex], book: RuleBook) -> _Content:
         indexes=ordered,
         symbols=[index.instrument if shared[index.symbol] > 1 else index.symbol for index in ordered],
         strategies={each: known.get(each) or _Named(each, gone[each], "not in the rule book") for each in ids},
-        ranking=rank(ordered),
+        ranking=rank(ordered, run.total_combinations),
     )
 
 
@@ -147,11 +160,11 @@ def _figures(content: _Content) -> str:
     run, indexes, ranking = content.run, content.indexes, content.ranking
     series = {(index.instrument, index.timeframe) for index in indexes}
     symbols = len(set(content.symbols))
-    luck = f"luck {ranking.chance_z:.2f}, threshold {ranking.threshold_z:.2f}"
+    gains, losses, tested = ranking.gains, ranking.losses, ranking.order.size
     figures = (
-        ("Combinations tried", f"{ranking.tried:,}", f"of {ranking.trades.size:,} run; the others never traded"),
-        ("Best z", signed(ranking.best_z, 2), luck),
-        ("Past the threshold", f"{ranking.exceeding:,}", f"of {ranking.order.size:,} with {MIN_TRADES} trades or more"),
+        ("Combinations tried", f"{ranking.tried:,}", _tried(ranking)),
+        ("Best z", signed(ranking.best_z, 2), f"luck {ranking.chance_z:.2f}, strict test {gains.significant_z:.2f}"),
+        ("Significant gains", f"{gains.significant:,}", f"of {tested:,} tested; losses {losses.significant:,}"),
         ("Trades", f"{int(ranking.trades.sum()):,}", "in all combinations"),
         ("Series", f"{len(series):,}", f"{symbols:,} symbol{'' if symbols == 1 else 's'}"),
         ("Dates", *_period(indexes)),
@@ -161,6 +174,11 @@ def _figures(content: _Content) -> str:
         f'<div class="figure"><span>{name}</span><b>{value}</b><span>{words}</span></div>'
         for name, value, words in figures
     )
+
+
+def _tried(ranking: Ranking) -> str:
+    stored = f"of {ranking.trades.size:,} stored; {ranking.idle:,} never traded"
+    return f"{stored}, {ranking.pending:,} are not stored" if ranking.pending else stored
 
 
 def _period(indexes: list[JobIndex]) -> tuple[str, str]:
@@ -174,8 +192,33 @@ def _period(indexes: list[JobIndex]) -> tuple[str, str]:
 # The map.
 
 
+def _legend(ranking: Ranking) -> str:
+    """Say what the colours of the map stand for, in this run's figures."""
+    gains, losses, tested = ranking.gains, ranking.losses, ranking.order.size
+    return (
+        f"The number in a cell is z. Colours are corrected for all {ranking.tried:,} tries of the run, also for those "
+        f"that are not shown, gains and losses apart. Full colour: {_cells(gains.significant)} of gain, with z above "
+        f"{gains.significant_z:.2f}, and {losses.significant:,} of loss, below "
+        f"{signed(-losses.significant_z, 2)}; if there were nothing but luck, any full colour would have a chance of "
+        f"{FAMILY_LEVEL:.0%} for gains, and the same for losses. Pale colour: "
+        f"{gains.discovered - gains.significant:,} more of gain, from {gains.discovered_z:.2f} on, and "
+        f"{losses.discovered - losses.significant:,} of loss, from {signed(-losses.discovered_z, 2)} on; about "
+        f"{DISCOVERY_LEVEL:.0%} of all coloured gains may be luck, and of all coloured losses. The rest is not told "
+        f"from luck, however large it looks: without a correction {gains.uncorrected:,} gains and "
+        f"{losses.uncorrected:,} losses of {tested:,} tested cells would be coloured at {FAMILY_LEVEL:.0%}, and luck "
+        f"alone colours some {FAMILY_LEVEL * tested:,.0f} of each. Point at a cell for its figures."
+    )
+
+
+def _cells(count: int) -> str:
+    return f"{count:,} cell{'' if count == 1 else 's'}"
+
+
 def _grid(content: _Content) -> dict[str, object]:
-    """Return columns, strategies and matrices of one list a column; -1 trades where a combination was not run."""
+    """Return columns, strategies and matrices of one list a column; -1 trades where a combination was not run.
+
+    The colours are those of `marks`, never of the rounded figures beside them.
+    """
     ranking = content.ranking
     series = [(symbol, index.timeframe) for symbol, index in zip(content.symbols, content.indexes, strict=True)]
     keys = [(*series[job], profile) for job, profile in zip(ranking.job.tolist(), ranking.risk_profile, strict=True)]
@@ -192,6 +235,8 @@ def _grid(content: _Content) -> dict[str, object]:
 
     trades = np.full((len(columns), len(rows)), -1)
     trades[at] = ranking.trades
+    marks = np.zeros((len(columns), len(rows)), dtype=np.int8)
+    marks[at] = ranking.marks
     return {
         "columns": [dict(zip(("symbol", "timeframe", "profile"), key, strict=True)) for key in columns],
         "strategies": [each._asdict() for each in content.strategies.values()],
@@ -200,8 +245,11 @@ def _grid(content: _Content) -> dict[str, object]:
         "win": matrix(100 * ranking.win_rate, 1),
         "t": matrix(ranking.t, 3),
         "z": matrix(ranking.z, 3),
+        "adjusted": matrix(ranking.p_adjusted, 4),
+        "discovery": matrix(ranking.false_discovery, 4),
+        "marks": marks.tolist(),
         "chance": ranking.chance_z,
-        "threshold": ranking.threshold_z,
+        "bars": [ranking.losses.significant_z, ranking.gains.significant_z],
         "min_trades": MIN_TRADES,
     }
 
@@ -213,6 +261,7 @@ def _rank_table(content: _Content, rows: Int64s) -> str:
     if rows.size == 0:
         return f'<p class="soft">No combination has {MIN_TRADES} trades or more with differing results.</p>'
     ranking = content.ranking
+    marks, p_adjusted = ranking.marks, ranking.p_adjusted
     lines = []
     for place, row in enumerate(rows.tolist(), start=1):
         job = ranking.job[row]
@@ -226,11 +275,14 @@ def _rank_table(content: _Content, rows: Int64s) -> str:
             f"{100 * ranking.win_rate[row]:.1f} %",
             signed(ranking.t[row], 2),
             signed(ranking.z[row], 2),
+            _chance(p_adjusted[row]),
         )
-        passes = abs(ranking.z[row]) > ranking.threshold_z
-        kind = ("gain" if ranking.z[row] > 0 else "loss") if passes else ""
-        lines.append(line(cells, kind))
+        lines.append(line(cells, _KINDS.get(int(marks[row]), "")))
     return table("ranks", _RANK_HEADINGS, lines)
+
+
+def _chance(p: float) -> str:
+    return f"< {_LEAST_SHOWN}" if p < _LEAST_SHOWN else f"{p:.4f}"
 
 
 def _series_table(content: _Content) -> str:

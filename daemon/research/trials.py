@@ -2,14 +2,15 @@
 
 An idea is what a strategy's rules say without their numbers: not the lengths, thresholds, stops and targets, not the
 symbols, the timeframe, the dates or the costs. Whatever of these is varied is another try of the same idea. A run
-counts once, by its fingerprint: repeating it is no new try.
+counts once, by the digest of what goes into it: repeating it is no new try.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,10 +19,13 @@ from daemon.research.parameters import without_numbers
 from daemon.store import documents, keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from daemon.core.backtest import BacktestSpec
     from daemon.store.env import Transaction
+
+Place: TypeAlias = tuple[int, str]
+"""Where a row stands in its list: those tried last come first, then by name."""
 
 _IDEA: Final = "idea"
 _TRIAL: Final = "trial"
@@ -29,7 +33,11 @@ _IDEA_LETTERS: Final = 16
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One try. sharpe: of daily returns, not annual, None where it has none. days: of returns. tried_ms: when first."""
+    """One try.
+
+    fingerprint: of what went into it. sharpe: of daily returns, not annual, None where it has none. days: of returns.
+    tried_ms: when first.
+    """
 
     idea: str
     fingerprint: str
@@ -81,15 +89,19 @@ def idea_of(spec: BacktestSpec) -> str:
 
 def record(transaction: Transaction, trials: Sequence[Trial]) -> int:
     """Count trials, and return how many of them were new."""
+    counts: dict[str, Idea | None] = {}
     new = 0
     for trial in trials:
-        identity = f"{trial.idea}/{trial.fingerprint}"
-        if documents.get(transaction, _TRIAL, identity, Trial) is not None:
+        if is_tried(transaction, trial.idea, trial.fingerprint):
             continue
         new += 1
-        documents.put(transaction, _TRIAL, identity, trial)
-        known = documents.get(transaction, _IDEA, trial.idea, Idea)
-        documents.put(transaction, _IDEA, trial.idea, counted(known, trial))
+        documents.put(transaction, _TRIAL, f"{trial.idea}/{trial.fingerprint}", trial)
+        if trial.idea not in counts:
+            counts[trial.idea] = stored_idea(transaction, trial.idea)
+        counts[trial.idea] = counted(counts[trial.idea], trial)
+    for idea, count in counts.items():
+        if count is not None:
+            documents.put(transaction, _IDEA, idea, count)
     return new
 
 
@@ -113,17 +125,37 @@ def stored_idea(transaction: Transaction, idea: str) -> Idea | None:
 
 def is_tried(transaction: Transaction, idea: str, fingerprint: str) -> bool:
     """Tell whether this very run was counted before."""
-    return documents.get(transaction, _TRIAL, f"{idea}/{fingerprint}", Trial) is not None
+    return transaction.get("documents", keys.document(_TRIAL, f"{idea}/{fingerprint}")) is not None
 
 
-def tries_of(transaction: Transaction, idea: str) -> list[Trial]:
-    """Return the tries of an idea, the last first."""
-    found = [
-        documents.unpack(value, Trial) for _, value in transaction.scan("documents", keys.document(_TRIAL, f"{idea}/"))
-    ]
-    return sorted(found, key=lambda each: (-each.tried_ms, each.fingerprint))
+def fingerprints(transaction: Transaction, idea: str) -> set[str]:
+    """Return the fingerprints of all tries of an idea."""
+    prefix = keys.document(_TRIAL, f"{idea}/")
+    return {bytes(key[len(prefix) :]).decode() for key, _ in transaction.scan("documents", prefix)}
 
 
-def ideas(transaction: Transaction) -> list[Idea]:
-    """Return all ideas, those tried last first."""
-    return sorted(documents.scan(transaction, _IDEA, Idea), key=lambda each: (-each.last_ms, each.idea))
+def tries_of(
+    transaction: Transaction, idea: str, *, after: Place | None = None, most: int | None = None
+) -> list[Trial]:
+    """Return the tries of an idea, the last first. after: those behind this place. most: no more than so many."""
+    rows = transaction.scan("documents", keys.document(_TRIAL, f"{idea}/"))
+    return _latest((documents.unpack(value, Trial) for _, value in rows), after, most)
+
+
+def ideas(transaction: Transaction, *, after: Place | None = None, most: int | None = None) -> list[Idea]:
+    """Return all ideas, those tried last first. after, most: as of `tries_of`."""
+    return _latest(documents.scan(transaction, _IDEA, Idea), after, most)
+
+
+def place_of(row: Idea | Trial) -> Place:
+    """Tell where a row stands in its list."""
+    return (-row.last_ms, row.idea) if isinstance(row, Idea) else (-row.tried_ms, row.fingerprint)
+
+
+_Row = TypeVar("_Row", Idea, Trial)
+
+
+def _latest(rows: Iterable[_Row], after: Place | None, most: int | None) -> list[_Row]:
+    """Sort rows, however many there are: of a list that is cut, no more are held than are asked for."""
+    behind = rows if after is None else (row for row in rows if place_of(row) > after)
+    return sorted(behind, key=place_of) if most is None else heapq.nsmallest(most, behind, key=place_of)

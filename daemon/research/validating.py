@@ -11,6 +11,7 @@ import msgspec
 from daemon.core.backtest import OrderList, Validation
 from daemon.engine import curves
 from daemon.engine.significance import moments
+from daemon.research.backtest_outcome import inputs_digest
 from daemon.research.look_ahead import check_look_ahead
 from daemon.research.monte_carlo import monte_carlo
 from daemon.research.overfitting import overfitting
@@ -52,10 +53,10 @@ def validated(
     InvalidRequest INVALID_PARAMETER where it is to be varied by what is no parameter.
     """
     spec, asked = finding.spec, finding.spec.validation or Validation()
-    idea = idea_of(spec)
+    idea, fingerprint = idea_of(spec), inputs_digest(spec, [each.digest for each in series])
     with bars.ticks.env.read() as transaction:
         before = stored_idea(transaction, idea)
-        is_repeated = is_tried(transaction, idea, result.fingerprint)
+        is_repeated = is_tried(transaction, idea, fingerprint)
     looked = check_look_ahead(spec, series, finding.year_days, checkpoint) if before is None else None
     walked, chosen = None, None
     if asked.walk_forward and not isinstance(spec.program, OrderList):
@@ -81,7 +82,7 @@ def validated(
     measured = moments(returns)
     trial = Trial(
         idea=idea,
-        fingerprint=result.fingerprint,
+        fingerprint=fingerprint,
         name=spec.name,
         sharpe=measured.sharpe if measured else None,
         days=returns.size,

@@ -54,7 +54,7 @@ def _sections(result: BacktestResult) -> Iterator[str]:
     if result.monte_carlo is not None:
         yield _section("Monte Carlo", _monte_carlo(result.monte_carlo))
     if result.overfitting is not None:
-        yield _section("Overfitting", _overfitting(result.overfitting))
+        yield overfitting_section(result.overfitting)
     if result.sensitivity:
         yield _section("Sensitivity", _sensitivity(result.sensitivity))
     if result.look_ahead is not None:
@@ -96,6 +96,11 @@ def _monte_carlo(simulated: MonteCarloResult) -> Iterator[str]:
         yield _scrolled("numbers", words.METHOD_HEADINGS, words.method_rows(simulated))
         how = (f"{each.method}: {each.words}" for each in simulated.methods)
         yield f'<ul class="plain soft small">{listed(how)}</ul>'
+
+
+def overfitting_section(found: Overfitting) -> str:
+    """Write what choosing the best was worth."""
+    return _section("Overfitting", _overfitting(found))
 
 
 def _overfitting(found: Overfitting) -> Iterator[str]:

@@ -10,8 +10,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from daemon.engine import significance
-from daemon.research.validation_result import Check, Verdict
+from daemon.research.weighing import (
+    CONFIDENCE,
+    LEAST_DAYS,
+    LEAST_TRADES,
+    check,
+    luck_check,
+    luck_of,
+    pbo_check,
+    verdict_of,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,26 +29,20 @@ if TYPE_CHECKING:
     from daemon.research.backtest_result import BacktestResult
     from daemon.research.trials import Idea
     from daemon.research.validation_result import (
+        Check,
         LookAhead,
         MonteCarloResult,
         Overfitting,
         SensitivityRow,
-        Standing,
+        Verdict,
         WalkForward,
         Word,
     )
+    from daemon.research.weighing import Luck
 
-LEAST_TRADES: Final = 20
-LEAST_DAYS: Final = 20
-KNOWN_TRIALS: Final = 10
-"""Tries from which their own spread is taken as that of chance; fewer say too little about it."""
-
-CONFIDENCE: Final = 0.95
-_CHANCE: Final = 0.5
 _EFFICIENCY: Final = 0.5
 _LIKELY: Final = 0.9
 _GAP_PERCENT: Final = 10.0
-_REASONS: Final = 3
 
 
 class Grounds(NamedTuple):
@@ -62,72 +65,23 @@ class Grounds(NamedTuple):
     look_ahead: LookAhead | None
 
 
-class _Luck(NamedTuple):
-    """Sharpe ratios are annual."""
-
-    sharpe: float | None
-    chance: float | None
-    probabilistic: float | None
-    deflated: float | None
-    track_record_days: float | None
-    least_years: float | None
-    trials: int
-    spread: str
-
-
 def judge(grounds: Grounds) -> Verdict:
     """Put all questions and weigh the answers."""
-    luck = _luck(grounds)
+    trials = max((grounds.before.tries if grounds.before else 0) + (not grounds.is_repeated), 1)
+    luck = luck_of(grounds.returns, grounds.year_days, trials, grounds.before)
     asked = (
-        _enough(grounds), _luck_check(luck), _earns(grounds), _folds(grounds), _pbo(grounds), _chances(grounds),
-        _costs(grounds), _band(grounds), _gaps(grounds), _looks(grounds),
+        _enough(grounds), luck_check(luck), _earns(grounds), _folds(grounds), pbo_check(grounds.overfitting),
+        _chances(grounds), _costs(grounds), _band(grounds), _gaps(grounds), _looks(grounds),
     )  # fmt: skip
     checks = [each for each in asked if each is not None]
-    word = _word(checks)
-    return Verdict(
-        verdict=word,
-        reasons=_reasons(word, checks),
-        assumptions=_assumptions(grounds, luck),
-        would_change=_would_change(word, grounds, luck, checks),
+    return verdict_of(
+        checks,
+        luck,
         idea=grounds.idea,
-        trials=luck.trials,
+        days=grounds.returns.size,
         tried_before=luck.trials - 1,
-        sharpe_ratio=luck.sharpe,
-        chance_sharpe=luck.chance,
-        probabilistic_sharpe=luck.probabilistic,
-        deflated_sharpe=luck.deflated,
-        min_track_record_days=luck.track_record_days,
-        track_record_days=grounds.returns.size,
-        min_backtest_years=luck.least_years,
-        checks=checks,
-    )
-
-
-def _luck(grounds: Grounds) -> _Luck:
-    """Measure the Sharpe ratio against the best of as many tries without an edge."""
-    before = grounds.before
-    trials = max((before.tries if before else 0) + (not grounds.is_repeated), 1)
-    measured = significance.moments(grounds.returns)
-    if measured is None:
-        return _Luck(None, None, None, None, None, None, trials, "")
-    of_tries = before.variance if before and before.known >= KNOWN_TRIALS else None
-    variance = 1 / measured.observations if of_tries is None else of_tries
-    spread = (
-        f"the spread of the Sharpe ratios of {before.known} tries"
-        if of_tries is not None and before
-        else f"the sampling error of a Sharpe ratio over {measured.observations} days"
-    )
-    year = math.sqrt(grounds.year_days)
-    sharpe = measured.sharpe * year
-    return _Luck(
-        sharpe,
-        significance.deflated_threshold(trials, variance) * year,
-        significance.probabilistic_sharpe(measured),
-        significance.deflated_sharpe(measured, trials, variance),
-        significance.minimum_track_record(measured),
-        significance.minimum_backtest_years(trials, sharpe),
-        trials,
-        spread,
+        assumptions=_assumptions(grounds, luck),
+        would_change=_would_change(word_of(checks), grounds, luck, checks),
     )
 
 
@@ -141,28 +95,14 @@ def _enough(grounds: Grounds) -> Check:
     if grounds.walk_forward is not None and grounds.walk_forward.note and not grounds.walk_forward.folds:
         short.append(f"walk-forward: {grounds.walk_forward.note}")
     words = f"too little to judge by: {', '.join(short)}" if short else f"{trades:,} trades over {days:,} days"
-    return _check("data", "fail" if short else "pass", trades, LEAST_TRADES, words)
-
-
-def _luck_check(luck: _Luck) -> Check:
-    if luck.sharpe is None or luck.deflated is None or luck.chance is None:
-        return _check(
-            "luck", "unknown", None, None, "there is no Sharpe ratio: the equity did not move from day to day"
-        )
-    tries = f"in {luck.trials:,} {'try' if luck.trials == 1 else 'tries'}"
-    words = f"Sharpe {luck.sharpe:.2f} found {tries}; chance alone gives {luck.chance:.2f}"
-    words += f", and the true one is above that with a chance of {100 * luck.deflated:.1f} %"
-    standing: Standing = "pass" if luck.deflated >= CONFIDENCE else "warn"
-    if luck.trials > 1 and luck.sharpe > 0 and luck.deflated < _CHANCE:
-        standing = "fail"
-    return _check("luck", standing, luck.deflated, CONFIDENCE, words)
+    return check("data", "fail" if short else "pass", trades, LEAST_TRADES, words)
 
 
 def _earns(grounds: Grounds) -> Check:
     percent = grounds.result.metrics.total_return_percent
     held = grounds.result.buy_and_hold.total_return_percent
     words = f"{'earned' if percent > 0 else 'lost'} {abs(percent):.2f} % after costs (holding: {held:+.2f} %)"
-    return _check("return", "pass" if percent > 0 else "warn", percent, 0.0, words)
+    return check("return", "pass" if percent > 0 else "warn", percent, 0.0, words)
 
 
 def _folds(grounds: Grounds) -> Check | None:
@@ -173,21 +113,9 @@ def _folds(grounds: Grounds) -> Check | None:
     kept = "nothing was promised in sample" if ratio is None else f"{100 * ratio:.0f} % of what was promised in sample"
     words = f"walk-forward over {len(walked.folds)} folds: {percent:+.2f} % out of sample, {kept}"
     if ratio is not None and percent <= 0:
-        return _check("walk-forward", "fail", ratio, _EFFICIENCY, words)
+        return check("walk-forward", "fail", ratio, _EFFICIENCY, words)
     good = ratio is not None and ratio >= _EFFICIENCY and percent > 0
-    return _check("walk-forward", "pass" if good else "warn", ratio, _EFFICIENCY, words)
-
-
-def _pbo(grounds: Grounds) -> Check | None:
-    found = grounds.overfitting
-    if found is None or found.pbo is None:
-        return None
-    words = (
-        f"the best of {found.parameter_sets:,} parameter sets falls below their median out of sample in "
-        f"{100 * found.pbo:.0f} % of splits"
-    )
-    standing: Standing = "pass" if found.pbo <= _CHANCE / 2 else "warn" if found.pbo <= _CHANCE else "fail"
-    return _check("pbo", standing, found.pbo, _CHANCE, words)
+    return check("walk-forward", "pass" if good else "warn", ratio, _EFFICIENCY, words)
 
 
 def _chances(grounds: Grounds) -> Check | None:
@@ -199,7 +127,7 @@ def _chances(grounds: Grounds) -> Check | None:
         f"{100 * drawn.probability_of_ruin:.1f} % lose half"
     )
     good = drawn.probability_of_profit >= _LIKELY and drawn.probability_of_ruin <= 1 - CONFIDENCE
-    return _check("monte carlo", "pass" if good else "warn", drawn.probability_of_profit, _LIKELY, words)
+    return check("monte carlo", "pass" if good else "warn", drawn.probability_of_profit, _LIKELY, words)
 
 
 def _costs(grounds: Grounds) -> Check | None:
@@ -211,7 +139,7 @@ def _costs(grounds: Grounds) -> Check | None:
     words = f"costs of {paid:.3f} % a side were paid; the edge bears {max(survives, 0):.3f} %"
     if doubled is not None:
         words += f"; at twice the costs {doubled.total_return_percent:+.2f} %"
-    return _check("costs", "pass" if survives >= 2 * paid and survives > 0 else "warn", survives, 2 * paid, words)
+    return check("costs", "pass" if survives >= 2 * paid and survives > 0 else "warn", survives, 2 * paid, words)
 
 
 def _band(grounds: Grounds) -> Check | None:
@@ -221,7 +149,7 @@ def _band(grounds: Grounds) -> Check | None:
     worse, better = band.pessimistic.total_return_percent, band.optimistic.total_return_percent
     words = f"what happened inside of bars decides between {worse:+.2f} % and {better:+.2f} %"
     turns = worse <= 0 < better
-    return _check("fill band", "warn" if turns else "pass", band.width_percent, None, words)
+    return check("fill band", "warn" if turns else "pass", band.width_percent, None, words)
 
 
 def _gaps(grounds: Grounds) -> Check | None:
@@ -232,44 +160,18 @@ def _gaps(grounds: Grounds) -> Check | None:
     words = f"positions were held over {gaps.crossed_with_position} holes in the data"
     words += "" if share is None else f", which made {share:.1f} % of the net"
     large = share is not None and abs(share) > _GAP_PERCENT
-    return _check("gaps", "warn" if large else "pass", share, _GAP_PERCENT, words)
+    return check("gaps", "warn" if large else "pass", share, _GAP_PERCENT, words)
 
 
 def _looks(grounds: Grounds) -> Check | None:
     looked = grounds.look_ahead
-    return None if looked is None or not looked.is_checked else _check("look-ahead", "pass", None, None, looked.words)
-
-
-def _check(name: str, standing: Standing, value: float | None, limit: float | None, words: str) -> Check:
-    return Check(name=name, standing=standing, value=value, limit=limit, words=words)
+    return None if looked is None or not looked.is_checked else check("look-ahead", "pass", None, None, looked.words)
 
 
 # The answers weighed.
 
 
-def _word(checks: Sequence[Check]) -> Word:
-    by_name = {each.name: each.standing for each in checks}
-    if by_name["data"] == "fail" or by_name["luck"] == "unknown":
-        return "insufficient data"
-    if "fail" in by_name.values():
-        return "overfitted"
-    return "robust" if all(standing == "pass" for standing in by_name.values()) else "doubtful"
-
-
-def _reasons(word: Word, checks: Sequence[Check]) -> list[str]:
-    """Pick the three that speak most for the verdict; the questions are asked in the order of their weight."""
-    speaking: dict[Word, tuple[Standing, ...]] = {
-        "robust": ("pass",),
-        "doubtful": ("warn", "pass"),
-        "overfitted": ("fail", "warn"),
-        "insufficient data": ("fail", "unknown", "warn"),
-    }
-    order = speaking[word]
-    spoken = [each for standing in order for each in checks if each.standing == standing]
-    return [each.words for each in spoken[:_REASONS]]
-
-
-def _assumptions(grounds: Grounds, luck: _Luck) -> list[str]:
+def _assumptions(grounds: Grounds, luck: Luck) -> list[str]:
     result = grounds.result
     said = [*result.assumptions[:2]]
     if luck.spread:
@@ -293,7 +195,7 @@ def _assumptions(grounds: Grounds, luck: _Luck) -> list[str]:
     return said
 
 
-def _would_change(word: Word, grounds: Grounds, luck: _Luck, checks: Sequence[Check]) -> list[str]:
+def _would_change(word: Word, grounds: Grounds, luck: Luck, checks: Sequence[Check]) -> list[str]:
     failing = {each.name for each in checks if each.standing in ("fail", "warn")}
     said = []
     if word == "robust":

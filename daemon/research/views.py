@@ -1,13 +1,16 @@
 """Stored results as rows that people and programs read: named, filtered, in blocks, from any place on.
 
 Blocks are columns; whoever writes JSON, CSV or Parquet turns them into rows at the last moment.
+
+How far a result can be told from luck depends on everything else that was tried, so a walk corrects for the whole run
+before its first row: filters, pages and places to begin at do not change what a row says.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,6 +21,7 @@ from daemon.core.market import Timeframe
 from daemon.core.strategy import EXIT_REASONS, LONG, SIDES
 from daemon.research.justify import entry_reason, exit_reason
 from daemon.research.plans import parse_timeframe
+from daemon.research.ranking import gains
 from daemon.research.strategies import digest
 from daemon.store import results
 from daemon.store.instruments import parse_instrument
@@ -26,6 +30,7 @@ from daemon.store.keys import ResultKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from daemon.research.ranking import Direction
     from daemon.research.records import Run
     from daemon.research.strategies import RuleBook
     from daemon.store.env import Environment
@@ -36,6 +41,7 @@ BLOCK_ROWS: Final = 8_192
 GROUP_NAMES: Final = (
     "run_id", "symbol", "strategy_id", "strategy_name", "timeframe", "risk_profile", "open_day", "open_hour",
     "long_short", "num_trades", "pnl_mean", "pnl_std", "max_drawdown", "max_profit", "period_start", "period_end",
+    "p_adjusted", "false_discovery",
 )  # fmt: skip
 TRADE_NAMES: Final = (
     "strategy_id", "strategy_name", "symbol", "timeframe", "risk_profile", "entry_time", "exit_time", "entry_price",
@@ -83,6 +89,21 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         return cursor
 
 
+class _Luck(NamedTuple):
+    """How far the run's combinations, job after job, can be told from luck as gains: see `ranking.Direction`.
+
+    begins: where each job's combinations begin, by `_order`.
+    """
+
+    begins: dict[tuple[str, int, int], int]
+    gains: Direction
+
+    def columns(self, job: StoredJob, combination: NDArray[Any]) -> Block:
+        """Return the columns of some of a job's combinations."""
+        rows = self.begins[_order(job)] + combination.astype(np.int64)
+        return {"p_adjusted": self.gains.adjusted[rows], "false_discovery": self.gains.false_discovery[rows]}
+
+
 class RunRows:
     """Groups or trades of one run, one walk at a time.
 
@@ -116,7 +137,13 @@ class RunRows:
 
     def groups(self, start: Cursor | None = None, limit: int | None = None) -> Iterator[Block]:
         """Walk group rows from `start` on in blocks; `limit` rows at most, None for all."""
-        return self._walk(ResultKind.GROUPS, self._group_block, start, limit)
+        jobs = self._jobs()
+        luck = self._luck(jobs)
+
+        def convert(job: StoredJob, columns: Block) -> Block:
+            return self._group_block(job, columns) | luck.columns(job, columns["combination"])
+
+        yield from self._walk(jobs, ResultKind.GROUPS, convert, start, limit)
 
     def trades(
         self, start: Cursor | None = None, limit: int | None = None, *, justify: bool = False
@@ -126,10 +153,11 @@ class RunRows:
         def convert(job: StoredJob, columns: Block) -> Block:
             return self._trade_block(job, columns, justify=justify)
 
-        return self._walk(ResultKind.TRADES, convert, start, limit)
+        yield from self._walk(self._jobs(), ResultKind.TRADES, convert, start, limit)
 
     def _walk(
         self,
+        jobs: list[StoredJob],
         kind: ResultKind,
         convert: Callable[[StoredJob, Block], Block],
         start: Cursor | None,
@@ -138,7 +166,7 @@ class RunRows:
         """One short snapshot a part: a slow reader must not pin the store's pages."""
         self.next_cursor = None
         left = limit
-        for job, part in self._parts(kind, start):
+        for job, part in self._parts(jobs, kind, start):
             with self._env.read() as transaction:
                 columns = results.read_part(transaction, job, part)
             kept = np.flatnonzero(self._wanted(job)[columns["combination"]])
@@ -154,9 +182,16 @@ class RunRows:
                 kept = kept[rows.size :]
                 left = None if left is None else left - rows.size
 
-    def _parts(self, kind: ResultKind, start: Cursor | None) -> Iterator[tuple[StoredJob, Part]]:
+    def _jobs(self) -> list[StoredJob]:
         with self._env.read() as transaction:
-            jobs = sorted(results.jobs(transaction, self._run.run_id), key=_order)
+            return sorted(results.jobs(transaction, self._run.run_id), key=_order)
+
+    def _luck(self, jobs: list[StoredJob]) -> _Luck:
+        found = gains([job.index for job in jobs], self._run.total_combinations)
+        begins = np.cumsum([0, *(len(job.index.totals.trades) for job in jobs)]).tolist()
+        return _Luck(dict(zip(map(_order, jobs), begins, strict=False)), found)
+
+    def _parts(self, jobs: list[StoredJob], kind: ResultKind, start: Cursor | None) -> Iterator[tuple[StoredJob, Part]]:
         for job in jobs:
             if self._symbol is not None and not self._is_symbol(job.index.instrument):
                 continue
@@ -261,13 +296,17 @@ class RunRows:
 
 
 def texts(block: Block) -> dict[str, list[Any]]:
-    """Turn a block into plain Python columns: times as ISO 8601 with Z, days as dates, numbers as they are."""
+    """Turn a block into plain Python columns: times as ISO 8601 with Z, days as dates, numbers, None where NaN."""
     plain: dict[str, list[Any]] = {}
     for name, column in block.items():
         if column.dtype == np.dtype("datetime64[ns]"):
             plain[name] = [text + "Z" for text in np.datetime_as_string(column, unit="s").tolist()]
         elif column.dtype == np.dtype("datetime64[D]"):
             plain[name] = np.datetime_as_string(column).tolist()
+        elif column.dtype == np.float64 and np.isnan(column).any():
+            values = column.astype(object)
+            values[np.isnan(column)] = None
+            plain[name] = values.tolist()
         else:
             plain[name] = column.tolist()
     return plain

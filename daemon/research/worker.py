@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from daemon.core.errors import AtlasError, Code, JobFailed
 from daemon.core.strategy import Strategy
+from daemon.research.monte_carlo_records import MonteCarloJob
+from daemon.research.optimization.records import OptimizationJob, OptimizationProgress
 from daemon.research.plans import ProbeJob
 from daemon.store.env import StoreConfig
 
@@ -53,7 +55,10 @@ class WorkerSetup(NamedTuple):
 
 
 class Paced:
-    """Passes on the first word, then one every PROGRESS_S at the most; the others are out of date soon enough."""
+    """Passes on the first word, then one every PROGRESS_S at the most; the others are out of date soon enough.
+
+    Words that bring something to store are always passed on.
+    """
 
     def __init__(self, tell: Callable[[Any], None]) -> None:
         self._tell = tell
@@ -62,7 +67,8 @@ class Paced:
     def __call__(self, word: Any) -> None:
         """Pass a word on, or drop it."""
         now_s = time.monotonic()
-        if now_s >= self._next_s:
+        brings_rows = isinstance(word, OptimizationProgress) and word.rows is not None
+        if brings_rows or now_s >= self._next_s:
             self._next_s = now_s + PROGRESS_S
             self._tell(word)
 
@@ -71,6 +77,10 @@ def described(job: Job) -> str:
     """Name a job in messages."""
     if isinstance(job, ProbeJob):
         return f"{job.instrument.key} {job.timeframe}"
+    if isinstance(job, OptimizationJob):
+        return f"optimisation {job.optimization_id}"
+    if isinstance(job, MonteCarloJob):
+        return f"the Monte Carlo simulation of backtest {job.backtest_id}"
     return f"backtest {job.backtest_id}"
 
 

@@ -419,9 +419,9 @@ def test_results_as_csv_have_exactly_the_documented_columns(look):
     groups = list(csv.reader(io.StringIO(look("results", "first", "--format", "csv").stdout)))
     assert " ".join(groups[0]) == (
         "run_id symbol strategy_id strategy_name timeframe risk_profile open_day open_hour long_short num_trades "
-        "pnl_mean pnl_std max_drawdown max_profit period_start period_end"
+        "pnl_mean pnl_std max_drawdown max_profit period_start period_end p_adjusted false_discovery"
     )
-    assert {len(row) for row in groups} == {16}
+    assert {len(row) for row in groups} == {18}
     trades = list(csv.reader(io.StringIO(look("results", "first", "--trades", "--format", "csv").stdout)))
     assert " ".join(trades[0]) == (
         "strategy_id strategy_name symbol timeframe risk_profile entry_time exit_time entry_price exit_price "
@@ -437,7 +437,8 @@ def test_json_and_csv_tell_the_same(look):
         chosen = ("results", "first", *options, "--symbol", "SYNA", "--risk-profile", "low")
         rows = json.loads(look(*chosen, "--format", "json").stdout)
         table = list(csv.DictReader(io.StringIO(look(*chosen, "--format", "csv").stdout)))
-        assert [{name: str(value) for name, value in row.items()} for row in rows] == table
+        written = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+        assert written == table
         assert {(row["symbol"], row["risk_profile"]) for row in rows} == {("SYNA", "low")}
 
 

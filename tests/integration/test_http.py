@@ -44,6 +44,8 @@ GROUP_FIELDS = [
     "max_profit",
     "period_start",
     "period_end",
+    "p_adjusted",
+    "false_discovery",
 ]
 TRADE_FIELDS = [
     "strategy_id",
@@ -174,6 +176,28 @@ def test_group_rows_have_the_documented_fields_in_order(pages):
         assert 0 <= row["open_hour"] <= 23
         assert TIME.fullmatch(row["period_start"])
         assert TIME.fullmatch(row["period_end"])
+        if row["p_adjusted"] is not None:
+            assert 0 <= row["p_adjusted"] <= 1
+            assert 0 <= row["false_discovery"] <= 1
+    assert {type(row["p_adjusted"]) for row in pages.rows(f"{RUNS}/pages/results", limit=1_000_000)} == {
+        float,
+        type(None),
+    }
+
+
+def test_corrected_values_are_the_same_on_every_page_and_under_every_filter(pages):
+    def values(found):
+        names = "symbol", "timeframe", "strategy_id", "risk_profile", "p_adjusted", "false_discovery"
+        return {tuple(row[name] for name in names) for row in found}
+
+    path = f"{RUNS}/pages/results"
+    whole = values(pages.rows(path, limit=1_000_000))
+    assert len(whole) == len({each[:4] for each in whole})
+    assert values(walk(pages, path, 4_000)) == whole
+    for filters in ({"symbol": "SYNB"}, {"timeframe": "1Day"}, {"strategy_id": 11}, {"risk_profile": "low"}):
+        part = values(pages.rows(path, limit=1_000_000, **filters))
+        assert part
+        assert part < whole
 
 
 def test_trade_rows_have_the_documented_fields_in_order(pages):

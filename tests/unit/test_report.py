@@ -1,14 +1,17 @@
 import json
+import math
 import re
 from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 
 import msgspec
+import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
 from daemon.core.strategy import RiskProfile, Strategy
+from daemon.research.ranking import rank
 from daemon.research.records import Failure, Run
 from daemon.research.report import render_report
 from daemon.research.strategies import RuleBook, digest
@@ -231,3 +234,55 @@ def test_strategies_that_left_the_book_or_changed_are_told_apart():
     words = Reader(page(job((TRADES, TRADES)), book=RuleBook([other]))).words
     assert "rule_1" in words
     assert "Strategies whose rules were changed after this run: 2." in words
+
+
+# Colours.
+
+
+def family(edges, noise=200):
+    """A job of combinations of 26 trades: some with an edge, by their t, and others that draw from luck alone."""
+    t = np.concatenate([edges, np.random.default_rng(5).standard_normal(noise)])
+    index = job([TRADES] * t.size, ids=range(1, t.size + 1), profiles=["low"] * t.size)
+    index.totals.pnl_mean[:] = (t * DEVIATION / math.sqrt(TRADES - 1)).tolist()
+    return index
+
+
+def test_luck_alone_has_no_colour_and_the_legend_says_what_it_would_have_had():
+    index = family([])
+    html = page(index, stored=run(total_combinations=200))
+    ranking = rank([index], 200)
+    words = " ".join(Reader(html).words.split())
+    assert not np.any(grid(html)["marks"])
+    assert ranking.gains.uncorrected > 3
+    assert "corrected for all 200 tries of the run" in words
+    assert "Full colour: 0 cells of gain" in words
+    wanted = f"{ranking.gains.uncorrected} gains and {ranking.losses.uncorrected} losses of 200 tested cells would be"
+    assert wanted in words
+    assert "luck alone colours some 10 of each" in words
+    assert 'class="gain' not in html
+    assert 'class="loss' not in html
+
+
+def test_only_what_is_significant_after_the_correction_has_a_colour():
+    index = family([7.0, 3.8, 3.8, 3.8, -7.0])
+    html = page(index, stored=run(total_combinations=205))
+    ranking = rank([index], 205)
+    marks = grid(html)["marks"][0]
+    assert marks[:5] == [2, 1, 1, 1, -2]
+    assert not any(marks[5:])
+    assert html.count('<tr class="gain">') == html.count('<tr class="loss">') == 1
+    assert html.count('<tr class="gain maybe">') == 3
+    words = " ".join(Reader(html).words.split())
+    assert f"with z above {ranking.gains.significant_z:.2f}, and 1 of loss" in words
+    assert f"3 more of gain, from {ranking.gains.discovered_z:.2f} on" in words
+    assert grid(html)["adjusted"][0] == np.round(ranking.p_adjusted, 4).tolist()
+
+
+def test_what_a_run_planned_and_did_not_do_counts_against_what_it_did():
+    index = family([4.5], noise=20)
+    whole = page(index, stored=run(total_combinations=21))
+    broken_off = page(index, stored=run(status="cancelled", total_combinations=5_000))
+    assert grid(whole)["marks"][0][0] == 2
+    assert grid(broken_off)["marks"][0][0] == 0
+    assert "4,979 were planned and are not stored" in Reader(broken_off).words
+    assert "corrected for all 5,000 tries" in Reader(broken_off).words

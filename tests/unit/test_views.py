@@ -16,9 +16,12 @@ from daemon.research import strategies
 from daemon.research.executors import ThreadExecutor
 from daemon.research.jobs import JobRunner
 from daemon.research.plans import ProbeRequest
+from daemon.research.ranking import rank
 from daemon.research.runs import Runs
 from daemon.research.strategies import RuleBook
 from daemon.research.views import BLOCK_ROWS, GROUP_NAMES, TRADE_NAMES, Cursor, Filters, RunRows, texts
+from daemon.store import keys as store_keys
+from daemon.store import results
 from daemon.store.bars import BarStore
 from daemon.store.env import Environment, StoreConfig
 
@@ -174,6 +177,49 @@ def test_the_period_is_as_configured_else_the_bars(rows):
     assert ends == {("15Min", "2024-01-16T14:45:00Z"), ("1Hour", "2024-01-16T14:00:00Z")}
 
 
+def test_corrected_values_are_those_of_the_whole_run_on_every_page_and_under_every_filter(stored, rows):
+    env, run = stored
+    with env.read() as transaction:
+        ranking = rank([job.index for job in results.jobs(transaction, run.run_id)])
+        keys = [
+            (job.index.timeframe, job.prefix, strategy_id, profile)
+            for job in results.jobs(transaction, run.run_id)
+            for strategy_id, profile in zip(job.index.totals.strategy_id, job.index.totals.risk_profile, strict=True)
+        ]
+    wanted = {
+        key: (None, None) if np.isnan(adjusted) else (adjusted, share)
+        for key, adjusted, share in zip(
+            keys, ranking.gains.adjusted.tolist(), ranking.gains.false_discovery.tolist(), strict=True
+        )
+    }
+    assert ranking.tried > 300
+    assert None in {adjusted for adjusted, _ in wanted.values()}
+    found = set()
+    for venue in ("aaa", "bbb"):
+        for timeframe in run.timeframes:
+            prefix = store_keys.job(run.run_id, f"{venue}:SYN", timeframe)
+            for filters in ({}, {"strategy_id": 11}, {"risk_profile": "high"}):
+                walk = rows(symbol=f"{venue}:SYN", timeframe=timeframe, **filters)
+                page = listed(walk.groups())
+                if not filters and page:
+                    place = Cursor(f"{venue}:SYN", timeframe, 1, 0, 5)
+                    page += listed(walk.groups(place, limit=40))
+                for row in page:
+                    key = timeframe, prefix, row["strategy_id"], row["risk_profile"]
+                    assert (row["p_adjusted"], row["false_discovery"]) == wanted[key]
+                    found.add(key)
+    assert len(found) == ranking.tried
+
+
+def test_corrected_values_count_what_is_planned_and_not_stored(stored):
+    env, run = stored
+    longer = msgspec.structs.replace(run, total_combinations=run.total_combinations + 10_000)
+    now, later = (listed(RunRows(env, each, BOOK, Filters(strategy_id=11)).groups()) for each in (run, longer))
+    pairs = [(row["p_adjusted"], other["p_adjusted"]) for row, other in zip(now, later, strict=True)]
+    assert all(before <= after for before, after in pairs if before is not None)
+    assert any(before < after for before, after in pairs if before is not None)
+
+
 def test_groups_add_up_to_the_trades(rows):
     trades = listed(rows().trades())
     groups = listed(rows().groups())
@@ -198,12 +244,14 @@ def test_times_are_written_in_utc_and_days_as_days():
         "time": np.array(["2024-02-29T23:59:59.5", "1969-12-31T23:00:00"], dtype="datetime64[ns]"),
         "day": np.array(["2024-02-29", "1969-12-31"], dtype="datetime64[D]"),
         "number": np.array([1.5, -0.0]),
+        "hole": np.array([np.nan, 0.25]),
         "text": np.array(["a", "b"], dtype=object),
     }
     assert texts(block) == {
         "time": ["2024-02-29T23:59:59Z", "1969-12-31T23:00:00Z"],
         "day": ["2024-02-29", "1969-12-31"],
         "number": [1.5, -0.0],
+        "hole": [None, 0.25],
         "text": ["a", "b"],
     }
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
-from typer.core import TyperGroup
 
-from daemon.app.cli.options import ConfigFile, DataDir, Format, Listing
+from daemon.app.cli.options import ConfigFile, DataDir, Format, Listing, RunOrCommand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,32 +22,13 @@ if TYPE_CHECKING:
     from daemon.research.backtest_result import BacktestStatus, Priority
     from daemon.research.backtest_views import View
 
-_RUN: Final = "run"
 _PAGES: Final = (".html", ".htm")
 _DOCUMENT: Final = ".pdf"
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The backtest.")]
 
 
-class _RunOrCommand(TyperGroup):
-    """A group whose first word is a command of its own, or else a configuration to run."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in self.get_help_option_names(ctx):
-            args = [_RUN, *args]
-        return super().parse_args(ctx, args)
-
-    def collect_usage_pieces(self, _ctx: Any) -> list[str]:
-        return ["CONFIG.json [OPTIONS] | COMMAND ..."]
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        records = [parameter.get_help_record(ctx) for parameter in self.commands[_RUN].get_params(ctx)]
-        with formatter.section(f"Options of CONFIG.json (`{_RUN}` may be left out)"):
-            formatter.write_dl([each for each in records if each is not None])
-        super().format_options(ctx, formatter)
-
-
-backtest = typer.Typer(cls=_RunOrCommand, rich_markup_mode=None, no_args_is_help=True)
+backtest = typer.Typer(cls=RunOrCommand, rich_markup_mode=None, no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -68,12 +48,16 @@ def register(app: typer.Typer) -> None:
     app.command("backtests")(backtests)
 
 
-@backtest.command(_RUN)
+@backtest.command("run")
 def run(
     configuration: Annotated[str, typer.Argument(metavar="CONFIG.json", help="The configuration; - for stdin.")],
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Go over a field, such as backtest.commission=0.0005; repeat."),
+    ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="Set a parameter, such as take_profit=0.02; repeat."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a report to this file as well: .html or .pdf.")] = None,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Other costs, later orders and starts.")] = False,  # noqa: FBT002
@@ -98,7 +82,9 @@ def run(
         if not report.absolute().parent.is_dir():
             raise typer.BadParameter(f"there is no folder {report.absolute().parent}", param_hint="--report")
     asked = ["validation.sensitivity=true"] if sensitivity else []
-    wanted = _configuration(configuration, [*(assignments or []), *asked])
+    wanted = read_configuration(configuration, [*(assignments or []), *asked])
+    if parameters:
+        wanted["point"] = wanted.get("point", {}) | _point(parameters)
     settings = load(config)
     folder = settings.data_dir(data_dir)
     wiring.check_cache()
@@ -267,23 +253,15 @@ def follow(writer: Writer, wanted: dict[str, Any], priority: Priority, name: str
 def _draw(writer: Writer, backtest_id: str) -> BacktestStatus:
     import time
 
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from daemon.app.cli.printing import progress_bar
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[said]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"backtest {backtest_id}", total=100.0, said="")
+    with progress_bar(f"backtest {backtest_id}") as say:
         while (status := writer.backtest_status(backtest_id)).completed_at is None:
             left_ms = status.estimated_time_remaining
             said = status.status if left_ms is None else f"{left_ms / 1_000:.0f} s left"
             if status.events_processed:
                 said += f", {status.events_processed:,} events"
-            progress.update(task, completed=status.progress, said=said)
+            say(status.progress, said)
             time.sleep(0.05)
     return status
 
@@ -298,7 +276,7 @@ def check_completed(status: BacktestStatus) -> None:
         raise JobFailed(code, f"backtest {status.id} {why}")
 
 
-def _configuration(source: str, assignments: Iterable[str]) -> dict[str, Any]:
+def read_configuration(source: str, assignments: Iterable[str]) -> dict[str, Any]:
     """Read a configuration and go over its fields.
 
     NotFound SOURCE_NOT_FOUND, SourceDataInvalid SOURCE_UNREADABLE, InvalidRequest INVALID_JSON or as `resolve_set`.
@@ -327,6 +305,15 @@ def _configuration(source: str, assignments: Iterable[str]) -> dict[str, Any]:
     for each in assignments:
         wanted = resolve_set(wanted, each)
     return wanted
+
+
+def _point(assignments: Iterable[str]) -> dict[str, str]:
+    """Read `name=value`; what a value may be, whoever reads the configuration says."""
+    split = [each.partition("=") for each in assignments]
+    for name, equals, _ in split:
+        if not equals or not name.strip():
+            raise typer.BadParameter(f"{name} is not NAME=VALUE, such as take_profit=0.02", param_hint="--param")
+    return {name.strip(): value for name, _, value in split}
 
 
 def _place(content: bytes, message: str) -> str:

@@ -71,7 +71,7 @@ def run_demo(config: Config, folder: Path, file: Path | None, timeframe: str, se
     with wiring.reader(config, folder) as store, store.env.read() as transaction:
         run = stored_run(transaction, status.run_id).run
         indexes = [job.index for job in results.jobs(transaction, status.run_id)]
-    ranking = rank(indexes)
+    ranking = rank(indexes, run.total_combinations)
     _print(ranking, indexes, book)
     page = render_report(run, indexes, book, title=f"Probe of {market.instrument.symbol}", labels=[market.label])
     write_whole(output, page)
@@ -119,6 +119,7 @@ def _run_id(market: _Market, book: RuleBook, config: Config) -> str:
 
 
 def _print(ranking: Ranking, indexes: list[JobIndex], book: RuleBook) -> None:
+    p_adjusted = ranking.p_adjusted
     for title, rows in (("best", ranking.best(_SHOWN)), ("worst", ranking.worst(_SHOWN))):
         typer.echo(f"\n{title} of {ranking.tried:,} combinations that traded")
         emit(
@@ -130,6 +131,7 @@ def _print(ranking: Ranking, indexes: list[JobIndex], book: RuleBook) -> None:
                 "mean_pnl_pct": [round(float(ranking.pnl_mean[row]) * 100, 4) for row in rows],
                 "t": [round(float(ranking.t[row]), 2) for row in rows],
                 "z": [round(float(ranking.z[row]), 2) for row in rows],
+                "p_corrected": [round(float(p_adjusted[row]), 4) for row in rows],
             },
             "table",
         )

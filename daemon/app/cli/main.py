@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from daemon.app.cli import backtest, calibrate, data, export, live, probe, service, trials
+from daemon.app.cli import backtest, calibrate, data, export, live, montecarlo, optimize, probe, service, trials
 
 
 class _Root(TyperGroup):
@@ -60,6 +60,8 @@ live.register(app)
 probe.register(app)
 backtest.register(app)
 calibrate.register(app)
+montecarlo.register(app)
+optimize.register(app)
 trials.register(app)
 export.register(app)
 service.register(app)

@@ -114,7 +114,7 @@ def _table(blocks: Iterable[Columns]) -> int:
     for block in blocks:
         if rows == 0:
             for name, column in block.items():
-                is_number = bool(column) and isinstance(column[0], (int, float))
+                is_number = isinstance(next((value for value in column if value is not None), None), (int, float))
                 table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
         for row in zip(*block.values(), strict=True):
             if rows == TABLE_ROWS:
@@ -162,12 +162,12 @@ def _parquet(blocks: Iterator[Block], names: Sequence[str], output: Path) -> int
 
 
 def _arrow(column: Any) -> Any:
-    """Convert a column; times leave as UTC timestamps, not as times of nowhere."""
+    """Convert a column; times leave as UTC timestamps, not as times of nowhere, NaN as null."""
     import pyarrow as pa
 
     if column.dtype == "datetime64[ns]":
         return pa.array(column).cast(pa.timestamp("ns", tz="UTC"))
-    return pa.array(column)
+    return pa.array(column, from_pandas=True)
 
 
 @contextmanager

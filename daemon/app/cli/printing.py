@@ -5,6 +5,7 @@ Loaded when a command runs, so it may import what it needs.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 BULLET: Final = "\N{MIDDLE DOT}"
 _WIDTH: Final = 110
@@ -30,6 +31,22 @@ def print_parts(parts: Iterable[Any]) -> None:
             console.print(part)
     for line in captured.get().splitlines():
         typer.echo(line.rstrip())
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[float, str], None]]:
+    """Draw a bar on stderr while something is watched; what it yields takes how far that is, 0 to 100, and words."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[said]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(name, total=100.0, said="")
+        yield lambda done, said: progress.update(task, completed=done, said=said)
 
 
 def inset(part: Any) -> Padding:
@@ -48,3 +65,27 @@ def bullets(sentences: Iterable[str]) -> Table:
 def clean(text: str) -> str:
     """Leave out what could steer a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def rows_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: int) -> Table:
+    """List rows under headings; columns from `right_from` on are figures, the one before them may be long."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for place, heading in enumerate(headings):
+        is_long = place == right_from - 1
+        table.add_column(heading.lower(), justify="right" if place >= right_from else "left", no_wrap=not is_long)
+    for row in rows:
+        table.add_row(*(plain_text(cell) for cell in row))
+    return table
+
+
+def plain_text(text: str) -> Text:
+    """Write minus signs as the rest of a summary does."""
+    return Text(clean(text).replace("\N{MINUS SIGN}", "-"))
+
+
+def facts_table() -> Table:
+    """Make a table for names beside what there is to say of them."""
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    return table

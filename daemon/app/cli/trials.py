@@ -9,7 +9,7 @@ import typer
 from daemon.app.cli.options import ConfigFile, DataDir, Format, Listing
 
 if TYPE_CHECKING:
-    from daemon.research.trials import Idea, Trial
+    from daemon.research.trial_lists import ListedIdea, ListedTrial
 
 
 def register(app: typer.Typer) -> None:
@@ -31,49 +31,34 @@ def trials(
     from daemon.app import wiring
     from daemon.app.cli.output import emit
     from daemon.app.config import load
-    from daemon.core.errors import Code, NotFound
-    from daemon.research import trials as ledger
+    from daemon.research.trial_lists import listed_ideas, listed_tries
 
     settings = load(config)
     with wiring.reader(settings, settings.data_dir(data_dir)) as store, store.env.read() as transaction:
-        if idea is None:
-            columns = _ideas(ledger.ideas(transaction))
-        else:
-            found = ledger.tries_of(transaction, idea)
-            if not found:
-                why = f"no idea {idea[:40]} was tried: `atlasd trials` lists those that were"
-                raise NotFound(Code.NO_ROWS, why)
-            columns = _tries(found)
+        columns = _ideas(listed_ideas(transaction)) if idea is None else _tries(listed_tries(transaction, idea))
     emit(columns, form)
 
 
-def _ideas(found: list[Idea]) -> dict[str, list[Any]]:
-    import math
-
-    from daemon.engine.significance import expected_maximum
-
+def _ideas(found: list[ListedIdea]) -> dict[str, list[Any]]:
     return {
         "idea": [each.idea for each in found],
         "name": [each.name for each in found],
         "tries": [each.tries for each in found],
-        "best_daily_sharpe": [_rounded(each.best_sharpe) for each in found],
-        "chance_daily_sharpe": [
-            None if each.variance is None else _rounded(math.sqrt(each.variance) * expected_maximum(each.tries))
-            for each in found
-        ],
-        "first": [_second(each.first_ms) for each in found],
-        "last": [_second(each.last_ms) for each in found],
+        "best_daily_sharpe": [_rounded(each.best_daily_sharpe) for each in found],
+        "chance_daily_sharpe": [_rounded(each.chance_daily_sharpe) for each in found],
+        "first": [_second(each.first) for each in found],
+        "last": [_second(each.last) for each in found],
     }
 
 
-def _tries(found: list[Trial]) -> dict[str, list[Any]]:
+def _tries(found: list[ListedTrial]) -> dict[str, list[Any]]:
     return {
         "fingerprint": [each.fingerprint for each in found],
         "name": [each.name for each in found],
-        "daily_sharpe": [_rounded(each.sharpe) for each in found],
+        "daily_sharpe": [_rounded(each.daily_sharpe) for each in found],
         "return_percent": [_rounded(each.return_percent) for each in found],
         "days": [each.days for each in found],
-        "tried_at": [_second(each.tried_ms) for each in found],
+        "tried_at": [_second(each.tried_at) for each in found],
     }
 
 

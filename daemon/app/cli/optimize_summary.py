@@ -1,0 +1,116 @@
+"""What `atlasd optimize` prints on a terminal: verdict, figures, heat maps, the best points.
+
+Loaded when a command runs, so it may import what it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from daemon.app.cli.printing import BULLET, bullets, clean, facts_table, inset, plain_text, print_parts, rows_table
+from daemon.app.cli.validation_summary import verdict_parts
+from daemon.research.optimization import words
+from daemon.research.validation_words import parameters_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from daemon.research.optimization.result import Number, OptimizationResult, OptimizationStatus, Surface
+
+LISTED: Final = 10
+_MOST_COLUMNS: Final = 12
+_DRAWN: Final = 3
+# Of a cell's background: from the worst, through nothing, to the best.
+_LOSSES: Final = ("on rgb(150,60,20)", "on rgb(105,55,35)", "on rgb(70,50,42)")
+_GAINS: Final = ("on rgb(38,60,80)", "on rgb(30,80,125)", "on rgb(25,100,175)")
+
+
+def print_result(result: OptimizationResult) -> None:
+    """Print the verdict on the peak, what came of the points, their surfaces, and the best of them."""
+    print_parts(_parts(result))
+
+
+def _parts(result: OptimizationResult) -> Iterator[Any]:
+    yield from verdict_parts(result.verdict)
+    yield Text.assemble(
+        (clean(result.name), "bold"),
+        f"  {', '.join(result.symbols)}  {result.timeframe}, {result.days:,} days\n",
+        (f"optimisation {result.id} {BULLET} {words.tried_words(result)}", "dim"),
+    )
+    facts = facts_table()
+    for name, value in words.figures(result):
+        facts.add_row(name, plain_text(value))
+    yield from ("", inset(facts))
+    for surface in result.surfaces[:_DRAWN]:
+        yield from ("", _heading(surface, result.target), inset(_map(surface, result)))
+    if len(result.surfaces) > _DRAWN:
+        yield inset(Text(f"and {len(result.surfaces) - _DRAWN} more: the report has all", style="dim"))
+    yield from ("", Text("The best points", style="bold"))
+    yield inset(rows_table(words.POINT_HEADINGS, words.point_rows(result.top[:LISTED]), right_from=2))
+    if result.notes:
+        yield from ("", Text("Notes", style="bold"), inset(bullets(result.notes)))
+    yield ""
+    yield f"next: atlasd optimize show {result.id} --format csv | json"
+    yield f"      atlasd optimize report {result.id} --output report.html"
+    if result.plateau is not None:
+        options = " ".join(f"--param {name}={value:g}" for name, value in result.plateau.point.parameters.items())
+        yield f"      atlasd backtest CONFIG.json {options}"
+
+
+def _heading(surface: Surface, target: str) -> Text:
+    over = surface.x if surface.y is None else f"{surface.y} (down) and {surface.x} (across)"
+    return Text.assemble((f"Best {target} over {clean(over)}", "bold"))
+
+
+def _map(surface: Surface, result: OptimizationResult) -> Table:
+    """Draw the best of every cell on its colour; the peak in brackets. Columns that do not fit are put together."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    groups = _groups(len(surface.x_values))
+    table.add_column("", justify="right", style="dim")
+    for group in groups:
+        table.add_column(_named([surface.x_values[place] for place in group]), justify="right", no_wrap=True)
+    peak = result.peak.score if result.peak else None
+    reach = max((abs(value) for row in surface.best for value in row if value is not None), default=0.0)
+    for place, row in enumerate(surface.best):
+        cells = [max((row[at] for at in group if row[at] is not None), default=None) for group in groups]  # type: ignore[type-var]
+        named = f"{surface.y_values[place]:.4g}" if surface.y_values else ""
+        table.add_row(named, *(_cell(value, peak, reach) for value in cells))
+    return table
+
+
+def _groups(count: int) -> list[range]:
+    size = -(-count // _MOST_COLUMNS)
+    return [range(at, min(at + size, count)) for at in range(0, count, size)]
+
+
+def _named(values: Sequence[float]) -> str:
+    return f"{values[0]:.4g}" if len(values) == 1 else f"{values[0]:.3g}..{values[-1]:.3g}"
+
+
+def _cell(value: Number, peak: Number, reach: float) -> Text:
+    if value is None:
+        return Text("-", style="dim")
+    shades = _GAINS if value >= 0 else _LOSSES[::-1]
+    shade = shades[min(int(3 * abs(value) / reach), 2)] if reach else _GAINS[0]
+    written = f"[{value:.2f}]" if value == peak else f" {value:.2f} "
+    return Text(written, style=shade + (" bold" if value == peak else ""))
+
+
+def print_status(status: OptimizationStatus, form: str) -> None:
+    """Print how an optimisation that has no result is doing."""
+    if form == "json":
+        typer.echo(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
+        return
+    facts = facts_table()
+    best = "" if status.best_score is None else f"{status.best_score:.4g} at "
+    facts.add_row("name", plain_text(status.name))
+    facts.add_row("points", f"{status.points_done:,} of {status.points:,}")
+    facts.add_row(f"best {status.target}", plain_text(best + parameters_words(status.best_parameters or {})))
+    if status.error is not None:
+        facts.add_row("error", plain_text(f"{status.error} [{status.error_code}]"))
+    print_parts([Text(f"optimisation {status.id} is {status.status}", style="bold"), inset(facts)])

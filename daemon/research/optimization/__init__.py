@@ -1,0 +1,1 @@
+"""Optimisation: many points of a configuration's parameters, tried, stored as they come, and judged together."""

@@ -1,0 +1,369 @@
+"""An optimisation from its plan to its result: what a worker does, be it a thread or a process.
+
+A point is run over exactly the bars that a backtest of it would read, so its figures are that backtest's. This is where
+numba and TA-Lib are loaded, so only workers import this module.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from daemon.core.market import NS_PER_DAY
+from daemon.engine import metrics
+from daemon.engine.significance import moments
+from daemon.research.backtest_market import read_series, warmup_bars
+from daemon.research.backtest_outcome import inputs_digest
+from daemon.research.optimization.judging import Grounds, judge
+from daemon.research.optimization.landscape import Landscape
+from daemon.research.optimization.proposals import proposer
+from daemon.research.optimization.records import (
+    FIGURES,
+    MOST_CELLS,
+    SERIES_KEPT,
+    OptimizationProgress,
+    Rows,
+    stored_rows,
+)
+from daemon.research.optimization.result import (
+    Execution,
+    OptimizationResult,
+    Plateau,
+    TriedPoint,
+    TriedRange,
+)
+from daemon.research.overfitting import overfitting
+from daemon.research.parameters import Space
+from daemon.research.sweep import NOTHING, Sweep, score
+from daemon.research.trials import Trial, counted, fingerprints, idea_of, stored_idea
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from daemon.core.backtest import BacktestSpec
+    from daemon.research.optimization.landscape import Neighbourhood
+    from daemon.research.optimization.records import OptimizationJob
+    from daemon.research.parameters import Point
+    from daemon.research.strategies import RuleBook
+    from daemon.research.sweep import Tested
+    from daemon.store.bars import BarStore
+
+_TOP: Final = 50
+# Share of the time that trying takes; judging has the rest.
+_TRYING: Final = 0.9
+# Bars that are run between two blocks of points that are stored: some seconds' work that a kill may lose.
+_BARS_AT_ONCE: Final = 40_000_000
+_LEAST_AT_ONCE: Final = 16
+_MOST_AT_ONCE: Final = 256
+_NS_PER_MS: Final = 1_000_000
+
+
+def optimize(
+    bars: BarStore,
+    job: OptimizationJob,
+    progress: Callable[[OptimizationProgress], None],
+    checkpoint: Callable[[], None],
+    book: RuleBook,
+) -> OptimizationResult:
+    """Try the points of a plan, those that are stored left out, and judge what came of all.
+
+    progress: told how far it is, and given every block of points to store. checkpoint: called often; what it raises
+    ends the optimisation. NotFound NO_BARS where the dates hold none.
+    """
+    started_ms = time.time_ns() // _NS_PER_MS
+    search = _Search(bars, job, progress, checkpoint, book)
+    reused = search.count
+    search.run()
+    return search.conclude(started_ms, reused)
+
+
+class _Sweeps:
+    """Series by how many bars before the first a specification looks back on."""
+
+    def __init__(self, bars: BarStore) -> None:
+        self._bars = bars
+        self._kept: OrderedDict[int, Sweep] = OrderedDict()
+
+    def of(self, spec: BacktestSpec) -> Sweep:
+        warmup = 0 if spec.start_ns is None else warmup_bars(spec)
+        if warmup in self._kept:
+            self._kept.move_to_end(warmup)
+        else:
+            while len(self._kept) >= SERIES_KEPT:
+                self._kept.popitem(last=False)
+            series = [read_series(self._bars, spec, market, warmup) for market in spec.markets]
+            self._kept[warmup] = Sweep(spec, series)
+        return self._kept[warmup]
+
+    def run(
+        self, specs: Sequence[BacktestSpec], checkpoint: Callable[[], None], progress: Callable[[int], None]
+    ) -> list[Tested]:
+        """Run each over the whole range; returns what came of it, in their order."""
+        groups: dict[int, list[int]] = {}
+        for place, spec in enumerate(specs):
+            groups.setdefault(0 if spec.start_ns is None else warmup_bars(spec), []).append(place)
+        found = [NOTHING] * len(specs)
+        done = 0
+        for places in groups.values():
+            checkpoint()
+            sweep = self.of(specs[places[0]])
+            before = done
+            runs = sweep.run(
+                [specs[place] for place in places],
+                [sweep.span],
+                checkpoint,
+                lambda count, before=before: progress(before + count),  # type: ignore[misc]
+            )
+            for place, tested in zip(places, runs, strict=True):
+                found[place] = tested[0]
+            done += len(places)
+        return found
+
+
+class _Search:
+    """Points tried so far, and what came of them."""
+
+    def __init__(
+        self,
+        bars: BarStore,
+        job: OptimizationJob,
+        progress: Callable[[OptimizationProgress], None],
+        checkpoint: Callable[[], None],
+        book: RuleBook,
+    ) -> None:
+        plan = self._plan = job.plan
+        self._id = job.optimization_id
+        self._progress, self._checkpoint = progress, checkpoint
+        self._spec = _on_bars(plan.spec)
+        self._space = Space(plan.config, plan.spec, bars, book, job.profiles)
+        self._sweeps = _Sweeps(bars)
+        self._sweep = self._sweeps.of(self._spec)
+        self._digest = ".".join(each.digest for each in self._sweep.series)
+        self._idea = idea_of(self._spec)
+        self._known: dict[tuple[float, ...], int] = {}
+        self._keys: list[tuple[float, ...]] = []
+        self._figures: list[tuple[float, ...]] = []
+        self._kept: dict[int, Tested] = {}
+        span = self._sweep.span
+        days = max((span.stop_ns - span.start_ns) // NS_PER_DAY, 1)
+        # Of how many points one's daily returns are kept, to judge the choice by.
+        self._stride = -(-plan.points * days // MOST_CELLS)
+        self._batch = min(max(_BARS_AT_ONCE // self._sweep.bars, _LEAST_AT_ONCE), _MOST_AT_ONCE)
+        with bars.ticks.env.read() as transaction:
+            self._tried = fingerprints(transaction, self._idea)
+            self._tries = stored_idea(transaction, self._idea)
+            for rows in stored_rows(transaction, self._id):
+                if rows.digest == self._digest:  # else the bars are others now
+                    values, figures = rows.table(len(plan.ranges))
+                    for one, of_it in zip(values.tolist(), figures.tolist(), strict=True):
+                        self._add(tuple(one), tuple(of_it))
+        self._tried_before = len(self._tried)
+
+    @property
+    def count(self) -> int:
+        """How many points are known."""
+        return len(self._figures)
+
+    def run(self) -> None:
+        """Try whatever is not known yet, and have it stored block by block."""
+        plan = self._plan
+        ask = proposer(plan)
+        [self._configured] = self._sweeps.run([self._spec], self._checkpoint, lambda _: None)
+        asked = 0
+        tried = [self._trial(self._spec, self._configured)]
+        while asked < plan.points:
+            self._checkpoint()
+            points = ask.ask(min(self._batch, plan.points - asked))
+            if not points:
+                break
+            new = {key: point for point in points if (key := self._key(point)) not in self._known}
+            if new:
+                self._try(new, asked, tried)
+                tried = []
+            asked += len(points)
+            self._said(_TRYING * asked / plan.points)
+            ask.tell([_number(self._figures[self._known[self._key(point)]][0]) for point in points])
+
+    def _try(self, new: dict[tuple[float, ...], Point], asked: int, tried: list[Trial]) -> None:
+        first = self.count
+        specs = [_on_bars(self._space.at(point)) for point in new.values()]
+        found = self._sweeps.run(
+            specs, self._checkpoint, lambda done: self._said(_TRYING * (asked + done) / self._plan.points)
+        )
+        for key, spec, tested in zip(new, specs, found, strict=True):
+            tried.append(self._trial(spec, tested))
+            if self.count % self._stride == 0:
+                self._keep(self.count, tested)
+            self._add(key, self._measured(tested))
+        rows = Rows(
+            first,
+            self._digest,
+            np.array(list(new), dtype=np.float64).tobytes(),
+            np.array(self._figures[first:], dtype=np.float64).tobytes(),
+        )
+        self._said(_TRYING * (asked + len(new)) / self._plan.points, rows, tuple(tried))
+
+    def _trial(self, spec: BacktestSpec, tested: Tested) -> Trial:
+        """Say what the ledger counts, and count it for this verdict."""
+        measured = moments(tested.returns)
+        trial = Trial(
+            idea=self._idea,
+            fingerprint=inputs_digest(spec, [each.digest for each in self._sweeps.of(spec).series]),
+            name=spec.name,
+            sharpe=measured.sharpe if measured else None,
+            days=tested.returns.size,
+            return_percent=100 * (tested.growth - 1),
+            tried_ms=time.time_ns() // _NS_PER_MS,
+        )
+        if trial.fingerprint not in self._tried:
+            self._tried.add(trial.fingerprint)
+            self._tries = counted(self._tries, trial)
+        return trial
+
+    def _measured(self, tested: Tested) -> tuple[float, ...]:
+        """Return FIGURES, NaN for None."""
+        days = self._sweep.year_days
+        sharpe = metrics.sharpe_ratio(tested.returns, days)
+        reached = score(tested, self._plan.target, days)
+        figures = reached, sharpe, 100 * (tested.growth - 1), 100 * tested.max_drawdown, tested.trades
+        return tuple(math.nan if each is None else float(each) for each in figures)
+
+    def _key(self, point: Point) -> tuple[float, ...]:
+        return tuple(point[each.name] for each in self._plan.ranges)
+
+    def _add(self, key: tuple[float, ...], figures: tuple[float, ...]) -> None:
+        self._known[key] = self.count
+        self._keys.append(key)
+        self._figures.append(figures)
+
+    def _keep(self, number: int, tested: Tested) -> None:
+        """Keep daily returns; the days of most points are the same, and held once."""
+        day_ns = self._configured.day_ns if np.array_equal(tested.day_ns, self._configured.day_ns) else tested.day_ns
+        self._kept[number] = tested._replace(day_ns=day_ns)
+
+    def _said(self, fraction: float, rows: Rows | None = None, tried: tuple[Trial, ...] = ()) -> None:
+        self._progress(OptimizationProgress(fraction, rows=rows, tried=tried))
+
+    # What came of it.
+
+    def conclude(self, started_ms: int, reused: int) -> OptimizationResult:
+        plan, spec = self._plan, self._spec
+        values, figures = np.array(self._keys), np.array(self._figures)
+        scores = figures[:, FIGURES.index("score")]
+        landscape = Landscape(plan.ranges, values, scores)
+        best = landscape.best(_TOP).tolist()
+        self._run_again([*range(0, self.count, self._stride), *best[:1]])
+        self._said(_TRYING)
+        kept = [self._kept[number] for number in sorted(self._kept)]
+        chosen = overfitting(kept, os.cpu_count() or 1, self._checkpoint)
+        self._checkpoint()
+        around = self._plateau(landscape.around(best[0])) if best else None
+        peak = self._point(best[0]) if best else None
+        returns = (self._kept[best[0]] if best else self._configured).returns
+        verdict = judge(
+            Grounds(
+                plan.target, self.count, peak, around, returns, self._sweep.year_days, self._idea, self._tries,
+                len(self._tried), self._tried_before, chosen,
+            )
+        )  # fmt: skip
+        completed_ms = time.time_ns() // _NS_PER_MS
+        return OptimizationResult(
+            id=self._id,
+            name=spec.name,
+            target=plan.target,
+            method=plan.method,
+            budget=plan.points,
+            seed=plan.seed,
+            config=plan.config,
+            symbols=[market.instrument.key for market in spec.markets],
+            timeframe=str(spec.timeframe),
+            days=self._configured.returns.size,
+            ranges=[
+                TriedRange(name=each.name, values=list(each.values), low=each.low, high=each.high)
+                for each in plan.ranges
+            ],
+            points=self.count,
+            undefined=int(np.isnan(scores).sum()),
+            configured=_tried(-1, {}, self._measured(self._configured)),
+            peak=peak,
+            peak_plateau=around,
+            plateau=self._plateau(landscape.plateau(self._checkpoint)),
+            top=[self._point(place) for place in best],
+            surfaces=landscape.surfaces(),
+            verdict=verdict,
+            overfitting=chosen,
+            notes=self._notes(len(kept)),
+            execution=Execution(
+                started_at=started_ms,
+                completed_at=completed_ms,
+                duration=completed_ms - started_ms,
+                bars=self._sweep.bars,
+                reused=reused,
+            ),
+        )
+
+    def _run_again(self, numbers: Sequence[int]) -> None:
+        """Run points whose daily returns are not at hand: an earlier process tried them, or they are the peak."""
+        missing = sorted({number for number in numbers if number not in self._kept})
+        for at in range(0, len(missing), self._batch):
+            part = missing[at : at + self._batch]
+            specs = [_on_bars(self._space.at(self._named(self._keys[number]))) for number in part]
+            for number, tested in zip(part, self._sweeps.run(specs, self._checkpoint, lambda _: None), strict=True):
+                self._keep(number, tested)
+
+    def _plateau(self, around: Neighbourhood | None) -> Plateau | None:
+        if around is None:
+            return None
+        point = self._point(around.place)
+        is_measured = around.score is not None and point.score is not None and point.score > 0
+        return Plateau(
+            point=point,
+            score=around.score,
+            lowest=around.lowest,
+            neighbours=around.neighbours,
+            undefined=around.undefined,
+            share=around.score / point.score if is_measured and around.score is not None and point.score else None,
+        )
+
+    def _point(self, number: int) -> TriedPoint:
+        return _tried(number, self._named(self._keys[number]), self._figures[number])
+
+    def _named(self, key: Sequence[float]) -> Point:
+        return {each.name: value for each, value in zip(self._plan.ranges, key, strict=True)}
+
+    def _notes(self, judged: int) -> list[str]:
+        said = []
+        if self._plan.spec.fills == "ticks":
+            said.append("the configuration asks for fills against ticks: points were run on bars, pessimistically")
+        if self.count < self._plan.points:
+            said.append(f"{self.count:,} different points were proposed within a budget of {self._plan.points:,}")
+        if judged < self.count:
+            said.append(f"the choice was judged by {judged:,} of {self.count:,} points, evenly spaced, and the peak")
+        return said
+
+
+def _on_bars(spec: BacktestSpec) -> BacktestSpec:
+    return spec if spec.fills == "bars" else msgspec.structs.replace(spec, fills="bars")
+
+
+def _number(figure: float) -> float | None:
+    return None if math.isnan(figure) else figure
+
+
+def _tried(number: int, parameters: Point, figures: Sequence[float]) -> TriedPoint:
+    score_of, sharpe, earned, drawdown, trades = figures
+    return TriedPoint(
+        number=number,
+        parameters=parameters,
+        score=_number(score_of),
+        sharpe_ratio=_number(sharpe),
+        total_return_percent=earned,
+        max_drawdown_percent=drawdown,
+        total_trades=int(trades),
+    )

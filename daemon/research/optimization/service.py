@@ -1,0 +1,394 @@
+"""Optimisations: submitted, queued, worked off, stored as they go, cancelled, resumed, deleted.
+
+Points are on disk block by block, so that whatever ends an optimisation - a cancellation, the daemon's end, a crash -
+it goes on from there: by itself where the daemon stopped or died, when asked to otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from concurrent.futures import CancelledError
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from daemon.core.backtest import Validation
+from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, JobFailed
+from daemon.research.backtest_memory import days_of_range, memory_bound
+from daemon.research.backtest_states import Flag, changed, failed, settled
+from daemon.research.optimization import records
+from daemon.research.optimization.records import (
+    CELL_BYTES,
+    MOST_CELLS,
+    SERIES_KEPT,
+    OptimizationJob,
+    StoredOptimization,
+)
+from daemon.research.optimization.request import planned
+from daemon.research.optimization.result import OptimizationStatus
+from daemon.research.plans import RUN_ID_PATTERN
+from daemon.store.group_commit import GroupCommit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
+
+    from daemon.core.market import TsNs
+    from daemon.core.strategy import RiskProfile
+    from daemon.research.executors import Executor
+    from daemon.research.optimization.records import OptimizationProgress, Optimized, Rows
+    from daemon.research.optimization.request import OptimizationRequest, Plan
+    from daemon.research.optimization.result import OptimizationResult
+    from daemon.research.strategies import RuleBook
+    from daemon.store.bars import BarStore
+    from daemon.store.env import Environment, Transaction
+
+_log = logging.getLogger(__name__)
+
+# How long `cancel` waits for a running optimisation to end before it answers.
+_CANCEL_S: Final = 15.0
+_MIB: Final = 1 << 20
+_NS_PER_MS: Final = 1_000_000
+
+
+class _Active:
+    """An optimisation that has not ended. future: None until the executor has it, or where another process will."""
+
+    def __init__(self, state: StoredOptimization) -> None:
+        self.state = state
+        self.cancelled = Flag()
+        self.future: Future[Optimized] | None = None
+        self.progress: OptimizationProgress | None = None
+        self.started_s = 0.0
+
+    def status(self) -> OptimizationStatus:
+        """Tell how it is doing at this moment."""
+        status, progress = self.state.status, self.progress
+        if status.status != "running" or progress is None:
+            return status
+        done = min(max(progress.done_fraction, 0.0), 1.0)
+        left_s = (time.monotonic() - self.started_s) / done * (1 - done) if done else None
+        remaining = None if left_s is None else round(1000 * left_s)
+        return msgspec.structs.replace(status, progress=100 * done, estimated_time_remaining=remaining)
+
+
+class Optimizations:
+    """All optimisations of one store. Methods may be called from any thread.
+
+    resumes: whether optimisations that an earlier process left are worked off here. There is one of these for a store
+    at a time, under the writer lock.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        bars: BarStore,
+        book: RuleBook,
+        profiles: Mapping[str, RiskProfile],
+        executor: Executor,
+        *,
+        resumes: bool = True,
+        now_ns: Callable[[], TsNs] = time.time_ns,
+    ) -> None:
+        self._env = env
+        self._bars = bars
+        self._book = book
+        self._profiles = profiles
+        self._executor = executor
+        self._now_ns = now_ns
+        self._commits = GroupCommit(env)
+        self._active: dict[str, _Active] = {}
+        self._changed = threading.Condition()
+        self._sequence = self._recover(resumes=resumes)
+
+    # Commands.
+
+    def submit(self, request: OptimizationRequest) -> OptimizationStatus:
+        """Check, store and queue an optimisation; it is on disk when this returns.
+
+        InvalidRequest or NotFound as `planned` says; InvalidRequest MEMORY_BOUND_EXCEEDED where it could never run;
+        Conflict OPTIMIZATION_EXISTS where the id is taken.
+        """
+        plan = planned(request, self._bars, self._book, self._profiles)
+        memory_bytes = _memory_bytes(plan, self._bars)
+        self._executor.check(memory_bytes)
+        active = self._reserve(request, plan, memory_bytes)
+        status = active.state.status
+
+        def store(transaction: Transaction) -> None:
+            records.put_plan(transaction, status.id, plan)
+            records.put_state(transaction, active.state)
+
+        try:
+            self._commits.commit(store)
+        except AtlasError:
+            self._forget(status.id)
+            raise
+        self._start(active)
+        return status
+
+    def resume(self, optimization_id: str) -> OptimizationStatus:
+        """Queue an optimisation that was cancelled or failed; it goes on behind the points that are stored.
+
+        NotFound OPTIMIZATION_NOT_FOUND; Conflict OPTIMIZATION_ACTIVE or OPTIMIZATION_FINISHED.
+        """
+        with self._changed:
+            if optimization_id in self._active:
+                raise self._is_active(optimization_id)
+            with self._env.read() as transaction:
+                state = records.stored_state(transaction, optimization_id)
+            if state.status.status == "completed":
+                why = f"optimisation {optimization_id} is completed: there is nothing to resume"
+                raise Conflict(Code.OPTIMIZATION_FINISHED, why)
+            self._executor.check(state.memory_bytes)
+            queued = changed(
+                state, status="queued", attempts=0, started_at=None, completed_at=None, error=None, error_code=None
+            )
+            active = self._active[optimization_id] = _Active(queued)
+        self._commits.commit(lambda transaction: records.put_state(transaction, queued))
+        self._start(active)
+        return queued.status
+
+    def cancel(self, optimization_id: str) -> OptimizationStatus:
+        """End an optimisation that is queued or running, and wait until it has; its points are kept.
+
+        NotFound OPTIMIZATION_NOT_FOUND; Conflict OPTIMIZATION_FINISHED where there is nothing to cancel.
+        """
+        with self._changed:
+            active = self._active.get(optimization_id)
+            if active is not None:
+                active.cancelled.set()
+        if active is None:
+            status = self.status(optimization_id)
+            why = f"optimisation {optimization_id} is {status.status}: there is nothing to cancel"
+            raise Conflict(Code.OPTIMIZATION_FINISHED, why)
+        if active.future is None:
+            self._failed(active, JobFailed(Code.CANCELLED, "it was cancelled"))
+        else:
+            active.future.cancel()
+        self.wait(optimization_id, _CANCEL_S)
+        return self.status(optimization_id)
+
+    def delete(self, optimization_id: str) -> None:
+        """Remove an optimisation that has ended, but not its tries; Conflict OPTIMIZATION_ACTIVE where it has not."""
+        if optimization_id in self._active:
+            raise self._is_active(optimization_id)
+        self.status(optimization_id)
+        self._commits.commit(lambda transaction: records.remove(transaction, optimization_id))
+
+    def wait(self, optimization_id: str, timeout_s: float | None = None) -> bool:
+        """Wait until an optimisation has ended; False where the time ran out first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: optimization_id not in self._active, timeout_s)
+
+    def close(self) -> None:
+        """Stop the executor; what has not ended goes on when a process next takes up the queue."""
+        self._executor.close()
+        self._commits.close()
+
+    # Questions.
+
+    def status(self, optimization_id: str) -> OptimizationStatus:
+        """Tell how an optimisation is doing; NotFound OPTIMIZATION_NOT_FOUND."""
+        active = self._active.get(optimization_id)
+        if active is not None:
+            return active.status()
+        with self._env.read() as transaction:
+            return records.stored_state(transaction, optimization_id).status
+
+    def all(self) -> list[OptimizationStatus]:
+        """Return all optimisations, the newest first."""
+        with self._env.read() as transaction:
+            stored = [state.status for state in records.stored_states(transaction)]
+        return [active.status() if (active := self._active.get(each.id)) else each for each in stored]
+
+    def result(self, optimization_id: str) -> OptimizationResult:
+        """Return a result; NotFound OPTIMIZATION_NOT_FOUND, Conflict OPTIMIZATION_NOT_FINISHED where there is none."""
+        active = self._active.get(optimization_id)
+        if active is not None:
+            raise records.no_result(active.status())
+        with self._env.read() as transaction:
+            return records.stored_result(transaction, optimization_id)
+
+    # Into the queue.
+
+    def _reserve(self, request: OptimizationRequest, plan: Plan, memory_bytes: int) -> _Active:
+        """Take an id and a place in the order; Conflict OPTIMIZATION_EXISTS."""
+        wanted = request.id
+        if wanted is not None and not RUN_ID_PATTERN.fullmatch(wanted):
+            why = f"id `{wanted[:60]}` may have letters, digits and ._- only, 1 to 50 of them"
+            raise InvalidRequest(Code.INVALID_REQUEST, why, {"field": "id"})
+        with self._changed, self._env.read() as transaction:
+            chosen = wanted or uuid.uuid4().hex[:8]
+            if chosen in self._active or records.is_stored(transaction, chosen):
+                why = f"there is an optimisation {chosen}: leave `id` out, choose another, or delete that one"
+                raise Conflict(Code.OPTIMIZATION_EXISTS, why, {"id": chosen})
+            self._sequence += 1
+            status = OptimizationStatus(
+                id=chosen,
+                name=plan.spec.name,
+                status="queued",
+                priority=request.priority,
+                progress=0.0,
+                target=plan.target,
+                method=plan.method,
+                points=plan.points,
+                symbols=[market.instrument.key for market in plan.spec.markets],
+                timeframe=str(plan.spec.timeframe),
+                created_at=self._now_ms(),
+                memory_bound_mb=round(memory_bytes / _MIB, 1),
+            )
+            active = self._active[chosen] = _Active(StoredOptimization(self._sequence, memory_bytes, status))
+        return active
+
+    def _start(self, active: _Active) -> None:
+        """Hand a stored optimisation to the executor."""
+        status = active.state.status
+
+        def job() -> OptimizationJob:
+            with self._env.read() as transaction:
+                plan = records.stored_plan(transaction, status.id)
+            return OptimizationJob(status.id, plan, dict(self._profiles))
+
+        active.future = self._executor.submit(
+            job,
+            partial(self._told, active),
+            active.cancelled,
+            priority=status.priority,
+            memory_bytes=active.state.memory_bytes,
+            started=partial(self._started, active),
+        )
+        active.future.add_done_callback(partial(self._ended, active))
+
+    def _recover(self, *, resumes: bool) -> int:
+        """Settle what an earlier process left, and queue it where it is to go on; returns the last place taken."""
+        with self._env.read() as transaction:
+            states = records.stored_states(transaction)
+        unended = [state for state in reversed(states) if state.status.completed_at is None]
+        for state in unended:
+            left = settled(state, self._now_ms())
+            if left is not state:
+                self._env.write(partial(records.put_state, state=left))
+            if left.status.status == "queued":
+                active = self._active[left.status.id] = _Active(left)
+                if resumes:
+                    try:
+                        self._start(active)
+                    except AtlasError as error:
+                        self._failed(active, error)
+        return max((state.sequence for state in states), default=0)
+
+    # Out of the queue. These run on whatever thread ran, or cancelled, the job.
+
+    def _started(self, active: _Active) -> None:
+        active.started_s = time.monotonic()
+        attempts = active.state.status.attempts + 1
+        self._change(active, changed(active.state, status="running", attempts=attempts, started_at=self._now_ms()))
+
+    def _told(self, active: _Active, progress: OptimizationProgress) -> None:
+        active.progress = progress
+        if (rows := progress.rows) is None:
+            return
+        optimization_id = active.state.status.id
+        state = active.state = changed(active.state, **_best(active.state.status, rows, self._ranges(optimization_id)))
+
+        def store(transaction: Transaction) -> None:
+            records.put_rows(transaction, optimization_id, rows, progress.tried)
+            records.put_state(transaction, state)
+
+        self._commits.post(store)
+
+    def _ranges(self, optimization_id: str) -> list[str]:
+        with self._env.read() as transaction:
+            return [each.name for each in records.stored_plan(transaction, optimization_id).ranges]
+
+    def _ended(self, active: _Active, future: Future[Optimized]) -> None:
+        try:
+            self._completed(active, future.result())
+        except CancelledError:
+            self._failed(active, JobFailed(Code.CANCELLED, "it was cancelled"))
+        except AtlasError as error:
+            if error.code == Code.INTERRUPTED:
+                self._interrupted(active)
+            else:
+                self._failed(active, error)
+        except Exception as error:  # noqa: BLE001
+            # The last frame of a worker thread: a defect fails the optimisation instead of vanishing.
+            _log.exception("optimisation %s failed", active.state.status.id)
+            self._failed(active, JobFailed(Code.INTERNAL, repr(error)))
+
+    def _completed(self, active: _Active, outcome: Optimized) -> None:
+        ended = changed(
+            active.state, status="completed", progress=100.0, completed_at=self._now_ms(), verdict=outcome.verdict
+        )
+
+        def stored(error: AtlasError | None) -> None:
+            if error is None:
+                self._settle(active, ended, None)
+            else:  # a state is small: there may be room for it where there was none for the result
+                self._failed(active, error)
+
+        self._commits.post(lambda transaction: records.put_finished(transaction, ended, outcome), stored)
+
+    def _failed(self, active: _Active, error: AtlasError) -> None:
+        ended = failed(active.state, error, self._now_ms())
+        self._commits.post(
+            lambda transaction: records.put_state(transaction, ended), partial(self._settle, active, ended)
+        )
+
+    def _interrupted(self, active: _Active) -> None:
+        """Leave an optimisation queued that the end of this process, in order, kept from ending."""
+        if active.state.status.status == "running":
+            attempts = active.state.status.attempts - 1
+            self._change(active, changed(active.state, status="queued", attempts=attempts, started_at=None))
+
+    def _change(self, active: _Active, state: StoredOptimization) -> None:
+        active.state = state
+        self._commits.post(lambda transaction: records.put_state(transaction, state))
+
+    def _settle(self, active: _Active, ended: StoredOptimization, error: AtlasError | None) -> None:
+        """Let go of an optimisation whose last state is on disk, or cannot be put there."""
+        status = ended.status
+        if error is not None:
+            _log.error("optimisation %s ended, but its state could not be stored: %s", status.id, error.message)
+        active.state = ended
+        self._forget(status.id)
+        _log.info("optimisation %s %s", status.id, status.status)
+
+    def _forget(self, optimization_id: str) -> None:
+        with self._changed:
+            self._active.pop(optimization_id, None)
+            self._changed.notify_all()
+
+    def _is_active(self, optimization_id: str) -> Conflict:
+        why = f"optimisation {optimization_id} has not ended: wait for it or cancel it"
+        return Conflict(Code.OPTIMIZATION_ACTIVE, why)
+
+    def _now_ms(self) -> int:
+        return self._now_ns() // _NS_PER_MS
+
+
+def _best(status: OptimizationStatus, rows: Rows, names: list[str]) -> dict[str, object]:
+    """Return what a status shows after some more points."""
+    import numpy as np
+
+    values, figures = rows.table(len(names))
+    done: dict[str, object] = {"points_done": max(status.points_done, rows.first + len(values))}
+    scores = figures[:, 0]
+    if not np.isnan(scores).all():
+        best = int(np.nanargmax(scores))
+        if status.best_score is None or scores[best] > status.best_score:
+            done["best_score"] = float(scores[best])
+            done["best_parameters"] = dict(zip(names, values[best].tolist(), strict=True))
+    return done
+
+
+def _memory_bytes(plan: Plan, bars: BarStore) -> int:
+    """Say how much an optimisation holds at the most: as a walk-forward does, and the daily returns it judges by."""
+    walking = msgspec.structs.replace(plan.spec, fills="bars", validation=Validation(walk_forward=True))
+    cells = min(plan.points * days_of_range(plan.spec, bars), MOST_CELLS)
+    return memory_bound(walking, bars, warmups=SERIES_KEPT) + cells * CELL_BYTES
