@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from daemon.ingest.recording import RecordStatus
     from daemon.research.backtests import Backtests
     from daemon.research.monte_carlos import MonteCarlos
-    from daemon.research.optimization.service import Optimizations
+    from daemon.research.optimizations import Optimizations
     from daemon.research.runs import Runs
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore

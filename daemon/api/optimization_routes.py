@@ -14,7 +14,7 @@ from daemon.research.optimization.request import OptimizationRequest
 
 if TYPE_CHECKING:
     from daemon.research.optimization.result import OptimizationStatus
-    from daemon.research.optimization.service import Optimizations
+    from daemon.research.optimizations import Optimizations
     from daemon.store.env import Environment
 
 _BASE: Final = "/api/v1/optimize"

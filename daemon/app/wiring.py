@@ -30,7 +30,7 @@ from daemon.research.backtests import Backtests
 from daemon.research.calibration import calibrate
 from daemon.research.executors import ProcessExecutor, ThreadExecutor
 from daemon.research.monte_carlos import MonteCarlos
-from daemon.research.optimization.service import Optimizations
+from daemon.research.optimizations import Optimizations
 from daemon.research.runs import SPOOL_FOLDER, Runs
 from daemon.research.worker import WorkerSetup
 from daemon.store.env import FILE_NAME, Environment

@@ -101,8 +101,8 @@ class Backtests:
         """Check, store and queue a backtest; it is on disk when this returns.
 
         name, backtest_id: go before those of the configuration; without an id there is a new one.
-        InvalidRequest or NotFound as `parameters.read_specification` says; InvalidRequest MEMORY_BOUND_EXCEEDED where it
-        could never run; Conflict BACKTEST_EXISTS where the id is taken.
+        InvalidRequest or NotFound as `read_specification` says; InvalidRequest MEMORY_BOUND_EXCEEDED where it could
+        never run; Conflict BACKTEST_EXISTS where the id is taken.
         """
         spec = read_specification(config, self._bars, self._book, self._profiles)
         wanted = backtest_id if backtest_id is not None else config.get("id")

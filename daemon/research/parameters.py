@@ -264,9 +264,9 @@ def read_specification(
 
 def _without_point(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Point]:
     """Take the field `point` out of a configuration: one value a parameter; INVALID_PARAMETER where it is none."""
-    if POINT not in config:
-        return config, {}
-    given = config[POINT]
+    given = config.get(POINT)
+    if given is None:
+        return {name: value for name, value in config.items() if name != POINT}, {}
     if not isinstance(given, dict):
         raise invalid(POINT, 'it names parameters and their values, such as {"take_profit": 0.02}')
     point = {}

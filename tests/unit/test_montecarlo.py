@@ -309,6 +309,18 @@ def test_a_million_runs_keep_no_more_than_their_ends():
     assert peak < 120_000_000
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_ten_million_trades_are_walked_in_seconds_and_little_beside_their_columns(method):
+    returns, costs = np.resize(RETURNS / 1_000, 10_000_000), np.full(10_000_000, 1e-6)
+    tracemalloc.start()
+    found = simulate(returns, costs, runs=2, seed=1, method=method, block=5.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found.trades, found.fan.trades[-1], found.sample_paths.shape) == (10_000_000, 10_000_000, (2, 200))
+    assert math.isfinite(found.spread.mean_return)
+    assert peak < 5 * returns.nbytes
+
+
 def test_a_caller_may_end_it_between_chunks(monkeypatch):
     monkeypatch.setattr(montecarlo, "_CHUNK_TRADES", 10 * RETURNS.size)
     calls = []

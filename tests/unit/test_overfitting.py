@@ -251,6 +251,10 @@ def test_pieces_cover_all_work_in_order(size, threads):
     assert all(one[1] == other[0] for one, other in pairwise(pieces))
 
 
+def test_long_work_may_be_cut_into_more_pieces():
+    assert in_chunks(lambda piece: piece.stop - piece.start, 1_000, 2, nothing, pieces=250) == [4] * 250
+
+
 def test_no_threads_are_refused():
     with pytest.raises(ValueError, match="threads is 0"):
         in_chunks(lambda piece: piece, 10, 0, nothing)

@@ -38,21 +38,17 @@ def bars_of(seed):
     return simulate(NOISE, seed=seed, start_ns=16_801 * NS_PER_DAY, bars=BARS, timeframe=Timeframe.HOUR_1)
 
 
-def with_momentum(bars, share=0.25):
+def with_momentum(bars):
     """Let every bar's move go on for a while: an edge for whoever follows the trend."""
     moves = np.diff(np.log(bars.close), prepend=np.log(bars.open[0]))
-    followed = np.empty_like(moves)
-    pull = 0.0
+    followed, pull = np.empty_like(moves), 0.0
     for place, move in enumerate(moves.tolist()):
         followed[place] = move + pull
-        pull = 0.8 * pull + share * (1 - 0.8) * move * 4
+        pull = 0.8 * pull + 0.2 * move
     close = bars.open[0] * np.exp(np.cumsum(followed))
     opens = np.concatenate([bars.open[:1], close[:-1]])
-    reach = [np.log(each) - np.log(np.where(over, bars.close, bars.open)) for each, over in (
-        (bars.high, bars.close > bars.open),
-        (bars.low, bars.close < bars.open),
-    )]  # fmt: skip
-    high, low = np.maximum(opens, close) * np.exp(reach[0]), np.minimum(opens, close) * np.exp(reach[1])
+    high = np.maximum(opens, close) * bars.high / np.maximum(bars.open, bars.close)
+    low = np.minimum(opens, close) * bars.low / np.minimum(bars.open, bars.close)
     return Bars(bars.start_ns, opens, high, low, close, bars.volume)
 
 

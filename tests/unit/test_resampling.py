@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from itertools import islice
 
 import numpy as np
@@ -232,6 +233,19 @@ def test_no_block_is_longer_than_a_third_of_the_series_or_three_of_its_roots():
 
 def test_an_alternating_series_has_a_block_length_too():
     assert 1 <= block_length(np.tile([0.1, -0.1], 100)) <= math.ceil(3 * math.sqrt(200))
+
+
+def test_ten_million_values_have_a_block_length_in_little_memory():
+    noise = np.random.default_rng(11).normal(size=10_000_001)
+    values = noise[1:] + 0.3 * noise[:-1]
+    del noise
+    tracemalloc.start()
+    found = block_length(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # MA(1): G = 2 R(1), g = R(0) + 2 R(1), b^3 = n (G / g)^2.
+    assert found == pytest.approx((values.size * (0.6 / 1.69) ** 2) ** (1 / 3), rel=0.1)
+    assert peak < 6 * values.nbytes
 
 
 def test_infinite_returns_have_no_block_length():

@@ -7,7 +7,10 @@ from simulated import a_spec, exits, listed
 
 from daemon.core import strategy as rules
 from daemon.core.backtest import Grid, OrderList, Rules
-from daemon.research.trials import Trial, idea_of, ideas, is_tried, record, stored_idea, tries_of
+from daemon.core.errors import NotFound
+from daemon.engine.significance import expected_maximum
+from daemon.research.trial_lists import listed_ideas, listed_tries
+from daemon.research.trials import Trial, idea_of, ideas, is_tried, place_of, record, stored_idea, tries_of
 from daemon.store.env import Environment, StoreConfig
 
 RSI = Rules(entry_long=(rules.CrossesAbove("rsi_14", value=30.0),))
@@ -60,6 +63,37 @@ def test_ideas_are_listed_with_those_tried_last_first(env):
         assert [(each.idea, each.tries) for each in ideas(transaction)] == [("new", 1), ("old", 2)]
         assert [each.fingerprint for each in tries_of(transaction, "old")] == ["c", "a"]
         assert tries_of(transaction, "ol") == []
+
+
+def test_a_list_goes_on_behind_any_place_and_none_comes_twice(env):
+    put(env, *(trial(f"f{number}", at=10 + number // 3) for number in range(20)))
+    with env.read() as transaction:
+        whole = tries_of(transaction, "i")
+        pages, after = [], None
+        while page := tries_of(transaction, "i", after=after, most=7):
+            pages.append(page)
+            after = place_of(page[-1])
+        assert [len(page) for page in pages] == [7, 7, 6]
+        assert sum(pages, []) == whole  # noqa: RUF017
+        assert ideas(transaction, most=1) == ideas(transaction)
+        assert ideas(transaction, after=place_of(ideas(transaction)[0])) == []
+
+
+def test_a_listed_idea_says_what_chance_gives_once_two_tries_are_known(env):
+    put(env, trial("a", 0.1))
+    with env.read() as transaction:
+        assert [each.chance_daily_sharpe for each in listed_ideas(transaction)] == [None]
+    put(env, trial("b", 0.3), trial("c", None))
+    with env.read() as transaction:
+        listed_idea = listed_ideas(transaction)[0]
+        assert [each.daily_sharpe for each in listed_tries(transaction, "i")] == [0.1, 0.3, None]
+    deviation = statistics.stdev([0.1, 0.3])
+    assert listed_idea.chance_daily_sharpe == pytest.approx(deviation * expected_maximum(3))
+
+
+def test_tries_of_an_idea_that_nobody_had_are_not_found(env):
+    with env.read() as transaction, pytest.raises(NotFound, match="`atlasd trials` lists"):
+        listed_tries(transaction, "i")
 
 
 def test_parameters_and_symbols_are_tries_of_one_idea_other_rules_are_another():

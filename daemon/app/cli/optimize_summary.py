@@ -51,7 +51,7 @@ def _parts(result: OptimizationResult) -> Iterator[Any]:
     if len(result.surfaces) > _DRAWN:
         yield inset(Text(f"and {len(result.surfaces) - _DRAWN} more: the report has all", style="dim"))
     yield from ("", Text("The best points", style="bold"))
-    yield inset(rows_table(words.POINT_HEADINGS, words.point_rows(result.top[:LISTED]), right_from=2))
+    yield inset(rows_table(words.POINT_HEADINGS, words.point_rows(result, result.top[:LISTED]), right_from=2))
     if result.notes:
         yield from ("", Text("Notes", style="bold"), inset(bullets(result.notes)))
     yield ""
@@ -64,22 +64,24 @@ def _parts(result: OptimizationResult) -> Iterator[Any]:
 
 def _heading(surface: Surface, target: str) -> Text:
     over = surface.x if surface.y is None else f"{surface.y} (down) and {surface.x} (across)"
-    return Text.assemble((f"Best {target} over {clean(over)}", "bold"))
+    unit = ", %" if target == "return" else ""
+    return Text.assemble((f"Best {target} over {clean(over)}{unit}", "bold"))
 
 
 def _map(surface: Surface, result: OptimizationResult) -> Table:
     """Draw the best of every cell on its colour; the peak in brackets. Columns that do not fit are put together."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     groups = _groups(len(surface.x_values))
-    table.add_column("", justify="right", style="dim")
+    table.add_column("", justify="right", style="dim", no_wrap=True)
     for group in groups:
         table.add_column(_named([surface.x_values[place] for place in group]), justify="right", no_wrap=True)
     peak = result.peak.score if result.peak else None
+    scale = 100 if result.target == "return" else 1
     reach = max((abs(value) for row in surface.best for value in row if value is not None), default=0.0)
     for place, row in enumerate(surface.best):
         cells = [max((row[at] for at in group if row[at] is not None), default=None) for group in groups]  # type: ignore[type-var]
         named = f"{surface.y_values[place]:.4g}" if surface.y_values else ""
-        table.add_row(named, *(_cell(value, peak, reach) for value in cells))
+        table.add_row(named, *(_cell(value, peak, reach, scale) for value in cells))
     return table
 
 
@@ -89,15 +91,15 @@ def _groups(count: int) -> list[range]:
 
 
 def _named(values: Sequence[float]) -> str:
-    return f"{values[0]:.4g}" if len(values) == 1 else f"{values[0]:.3g}..{values[-1]:.3g}"
+    return f"{sum(values) / len(values):.3g}"
 
 
-def _cell(value: Number, peak: Number, reach: float) -> Text:
+def _cell(value: Number, peak: Number, reach: float, scale: int) -> Text:
     if value is None:
         return Text("-", style="dim")
     shades = _GAINS if value >= 0 else _LOSSES[::-1]
     shade = shades[min(int(3 * abs(value) / reach), 2)] if reach else _GAINS[0]
-    written = f"[{value:.2f}]" if value == peak else f" {value:.2f} "
+    written = f"[{scale * value:.2f}]" if value == peak else f" {scale * value:.2f} "
     return Text(written, style=shade + (" bold" if value == peak else ""))
 
 

@@ -6,6 +6,7 @@ A peak that stands alone is luck; an edge lies on a plateau, where a parameter m
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 MOST_BINS: Final = 24
 """Columns and rows of a surface; more values, and continuous ones, are put together."""
+
+LEAST_BINS: Final = 4
 
 MOST_SURFACES: Final = 15
 """Pairs of parameters that are drawn, in the order in which they were given."""
@@ -140,10 +143,13 @@ class Landscape:
         """Return the bin of every point along a parameter, and the middles of the bins."""
         values = self._values[:, place]
         known = np.unique(values)
-        if known.size <= MOST_BINS:
+        # Points that were drawn would lie in cells of their own: as many bins as give a pair's cells one point each.
+        most = max(min(MOST_BINS, round(math.sqrt(values.size))), LEAST_BINS)
+        if known.size <= (MOST_BINS if self._is_listed else most):
             return np.searchsorted(known, values).astype(np.int64), known.tolist()
-        edges = np.linspace(known[0], known[-1], MOST_BINS + 1)
-        bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, MOST_BINS - 1)
+        most = MOST_BINS if self._is_listed else most
+        edges = np.linspace(known[0], known[-1], most + 1)
+        bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, most - 1)
         return bins.astype(np.int64), ((edges[:-1] + edges[1:]) / 2).tolist()
 
 

@@ -1,4 +1,4 @@
-"""Optimisations as they are handed to workers and stored; `service` works them off.
+"""Optimisations as they are handed to workers and stored; `research.optimizations` works them off.
 
 Points are stored in blocks as they are tried, in the transaction that counts their tries: who stops an optimisation
 loses what was under way, and nothing else.

@@ -62,6 +62,8 @@ def optimization_html(result: OptimizationResult) -> str:
     )
     charts = {
         "target": result.target,
+        "unit": " %" if result.target == "return" else "",
+        "scale": 100 if result.target == "return" else 1,
         "surfaces": [msgspec.to_builtins(each) for each in result.surfaces],
         "peak": result.peak.parameters if result.peak else None,
         "plateau": result.plateau.point.parameters if result.plateau else None,
@@ -74,7 +76,7 @@ def optimization_html(result: OptimizationResult) -> str:
         identity="".join(f"<div>{escape(each)}</div>" for each in identity),
         figures=pairs_table(words.figures(result)),
         ranges=pairs_table(words.range_rows(result)),
-        points=table("numbers", words.POINT_HEADINGS, map(line, words.point_rows(result.top))),
+        points=table("numbers", words.POINT_HEADINGS, map(line, words.point_rows(result, result.top))),
         overfitting=overfitting_section(found) if found is not None else "",
         notes=f'<ul class="plain">{listed(result.notes)}</ul>' if result.notes else "",
         config=escape(msgspec.json.format(msgspec.json.encode(result.config), indent=2).decode()),

@@ -47,9 +47,9 @@ def figures(result: OptimizationResult) -> Iterator[tuple[str, str]]:
     """Give what came of it, name and value."""
     yield "peak", point_words(result, result.peak)
     if result.peak_plateau is not None:
-        yield "around the peak", plateau_words(result.peak_plateau)
+        yield "around the peak", plateau_words(result, result.peak_plateau)
     if result.plateau is not None:
-        yield "best plateau", f"{point_words(result, result.plateau.point)}; {plateau_words(result.plateau)}"
+        yield "best plateau", f"{point_words(result, result.plateau.point)}; {plateau_words(result, result.plateau)}"
     yield "as configured", point_words(result, result.configured)
     yield "deflated Sharpe", deflated_words(result)
     if result.overfitting is not None:
@@ -78,29 +78,36 @@ def point_words(result: OptimizationResult, point: TriedPoint | None) -> str:
     if point is None:
         return DASH
     named = f"{parameters_words(point.parameters)}: " if point.parameters else ""
-    reached = "" if result.target == "return" else f"{result.target} {plain(point.score)}, "
+    reached = "" if result.target == "return" else f"{result.target} {score_words(result, point.score)}, "
     return f"{named}{reached}return {percent(point.total_return_percent)}, {point.total_trades:,} trades"
 
 
-def plateau_words(around: Plateau) -> str:
+def score_words(result: OptimizationResult, score: float | None, digits: int = 2) -> str:
+    """Write a score: a return in percent, ratios as they are."""
+    if result.target != "return":
+        return plain(score, digits)
+    return percent(None if score is None else 100 * score, digits)
+
+
+def plateau_words(result: OptimizationResult, around: Plateau) -> str:
     """Say what a point's neighbours are worth."""
     if not around.neighbours:
         return "no neighbours"
-    part = "" if around.share is None else f" ({share(around.share, 0)} of the point's own)"
+    part = "" if around.share is None or around.share < 0 else f" ({share(around.share, 0)} of the point's own)"
     without = f", {around.undefined:,} of them without a score" if around.undefined else ""
     return (
-        f"median {plain(around.score)}{part} over it and {around.neighbours:,} neighbours{without}, the worst "
-        f"{plain(around.lowest)}"
+        f"median {score_words(result, around.score)}{part} over it and {around.neighbours:,} neighbours{without}, the "
+        f"worst {score_words(result, around.lowest)}"
     )
 
 
-def point_rows(points: Sequence[TriedPoint]) -> Iterator[tuple[str, ...]]:
+def point_rows(result: OptimizationResult, points: Sequence[TriedPoint]) -> Iterator[tuple[str, ...]]:
     """Write points under POINT_HEADINGS, the rank first."""
     for rank, each in enumerate(points, 1):
         yield (
             str(rank),
             parameters_words(each.parameters),
-            plain(each.score, 3),
+            score_words(result, each.score, 2 if result.target == "return" else 3),
             plain(each.sharpe_ratio),
             percent(each.total_return_percent),
             f"{each.max_drawdown_percent:.2f} %",
