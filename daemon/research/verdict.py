@@ -7,7 +7,6 @@ ratio stands out of chance at 95 %; *insufficient data* where there is too littl
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from daemon.research.weighing import (
@@ -17,6 +16,7 @@ from daemon.research.weighing import (
     check,
     luck_check,
     luck_of,
+    luck_remedy,
     pbo_check,
     verdict_of,
     word_of,
@@ -202,12 +202,8 @@ def _would_change(word: Word, grounds: Grounds, luck: Luck, checks: Sequence[Che
         said.append("more tries of the same idea, or a test on data that are not stored yet")
     if "data" in failing:
         said.append("a longer range, or more symbols, with the same rules")
-    if "luck" in failing and luck.track_record_days is not None:
-        days, have = math.ceil(luck.track_record_days), grounds.returns.size
-        if days > have:
-            said.append(f"{days:,} days of such returns would show a Sharpe above 0 at 95 %; there are {have:,}")
-        else:
-            said.append(f"fewer tries, or new data: {luck.trials:,} tries were made on what there is")
+    if "luck" in failing:
+        said += luck_remedy(luck, grounds.returns.size)
     if "return" in failing:
         said.append("a profit after costs")
     if "costs" in failing:

@@ -80,6 +80,16 @@ def luck_check(luck: Luck) -> Check:
     return check("luck", standing, luck.deflated, CONFIDENCE, words)
 
 
+def luck_remedy(luck: Luck, days: int) -> list[str]:
+    """Say what would tell a Sharpe ratio over so many days from luck."""
+    if luck.track_record_days is None:
+        return []
+    needed = math.ceil(luck.track_record_days)
+    if needed > days:
+        return [f"{needed:,} days of such returns would show a Sharpe above 0 at 95 %; there are {days:,}"]
+    return [f"fewer tries, or new data: {luck.trials:,} tries were made on what there is"]
+
+
 def pbo_check(found: Overfitting | None) -> Check | None:
     """Ask whether the best in sample was any good out of sample; None where nobody knows."""
     if found is None or found.pbo is None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from daemon.research.weighing import LEAST_DAYS, LEAST_TRADES, check, luck_check, luck_of, pbo_check, verdict_of
+from daemon.research.weighing import (
+    LEAST_DAYS,
+    LEAST_TRADES,
+    check,
+    luck_check,
+    luck_of,
+    luck_remedy,
+    pbo_check,
+    verdict_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,12 +122,8 @@ def _would_change(grounds: Grounds, luck: Luck, checks: Sequence[Check]) -> list
     said = []
     if "data" in failing:
         said.append("a longer range, more symbols, or ranges in which the strategy trades")
-    if "luck" in failing and luck.track_record_days is not None:
-        days, have = math.ceil(luck.track_record_days), grounds.returns.size
-        if days > have:
-            said.append(f"{days:,} days of such returns would show a Sharpe above 0 at 95 %; there are {have:,}")
-        else:
-            said.append(f"fewer tries, or new data: {luck.trials:,} tries were made on what there is")
+    if "luck" in failing:
+        said += luck_remedy(luck, grounds.returns.size)
     if "return" in failing:
         said.append("a profit after costs")
     if "plateau" in failing:
