@@ -15,7 +15,7 @@ import msgspec
 import zstandard
 from aiohttp import web
 
-from daemon.api import protocol
+from daemon.api import messages
 from daemon.core.errors import AtlasError, Code, InvalidRequest
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def answer(content: Any, status: int = 200) -> web.Response:
 
 def refuse(status: int, code: Code, message: str, details: dict[str, Any] | None = None) -> web.Response:
     """Answer the one error body."""
-    return answer(protocol.ErrorAnswer(protocol.ErrorBody(code, message, details)), status=status)
+    return answer(messages.ErrorAnswer(messages.ErrorBody(code, message, details)), status=status)
 
 
 def listed(rows: Sequence[msgspec.Struct], cursor: str | None) -> Iterator[bytes]:

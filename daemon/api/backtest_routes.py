@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 import msgspec
 from aiohttp import web
 
-from daemon.api import answers, protocol
+from daemon.api import answers, messages
 from daemon.core.errors import Code, InvalidRequest
 from daemon.research import backtest_formats as formats
 from daemon.research.backtest_pages import report_document, report_page
@@ -75,7 +75,7 @@ class BacktestRoutes:
             return self._backtests.submit(wanted.config, wanted.priority, name=wanted.name)
 
         status = await asyncio.to_thread(submit)
-        return answers.answer(protocol.BacktestAccepted(status.id, status.status, status.priority), status=202)
+        return answers.answer(messages.BacktestAccepted(status.id, status.status, status.priority), status=202)
 
     async def all(self, request: web.Request) -> web.StreamResponse:
         """List backtests, the newest first."""
@@ -180,12 +180,12 @@ def _id(request: web.Request) -> str:
     return request.match_info["backtest_id"]
 
 
-def _request(body: dict[str, Any]) -> protocol.BacktestRequest:
+def _request(body: dict[str, Any]) -> messages.BacktestRequest:
     """Tell a configuration from one in its envelope: no configuration has a field `config`."""
     if "config" not in body:
-        return protocol.BacktestRequest(config=body)
+        return messages.BacktestRequest(config=body)
     try:
-        return msgspec.convert(body, protocol.BacktestRequest)
+        return msgspec.convert(body, messages.BacktestRequest)
     except msgspec.ValidationError as error:
         raise InvalidRequest(Code.INVALID_REQUEST, str(error)) from None
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from daemon.api import answers, protocol
-from daemon.api.protocol import milliseconds
+from daemon.api import answers, messages
+from daemon.api.messages import milliseconds
 from daemon.api.rows import json_pieces, msgpack_pieces, packed_limit
 from daemon.core.errors import Code, InvalidRequest
 from daemon.core.ticks import Stream
@@ -53,7 +53,7 @@ class DataRoutes:
     async def symbols(self, request: web.Request) -> web.Response:
         """List the stored series."""
         answers.query(request)
-        return answers.answer(protocol.SeriesList(await asyncio.to_thread(self._series)))
+        return answers.answer(messages.SeriesList(await asyncio.to_thread(self._series)))
 
     async def history(self, request: web.Request) -> web.StreamResponse:
         """Stream rows of one series."""
@@ -76,9 +76,9 @@ class DataRoutes:
         """List known holes, of all or of one symbol."""
         with_repaired = answers.flag(answers.query(request, "repaired"), "repaired")
         symbol = request.match_info.get("symbol")
-        return answers.answer(protocol.GapList(await asyncio.to_thread(self._gaps, symbol, repaired=with_repaired)))
+        return answers.answer(messages.GapList(await asyncio.to_thread(self._gaps, symbol, repaired=with_repaired)))
 
-    def _series(self) -> list[protocol.Series]:
+    def _series(self) -> list[messages.Series]:
         env = self._bars.ticks.env
         gaps = open_counts(env)
         bars = [
@@ -91,10 +91,10 @@ class DataRoutes:
         ticks = [_described(each, each.stream, None, each.open_holes) for each in self._bars.ticks.series()]
         return sorted([*bars, *ticks, *funding], key=lambda each: each.symbol)
 
-    def _gaps(self, symbol: str | None, *, repaired: bool) -> list[protocol.Gap]:
+    def _gaps(self, symbol: str | None, *, repaired: bool) -> list[messages.Gap]:
         instrument = None if symbol is None else self._bars.resolve(symbol)
         return [
-            protocol.Gap(
+            messages.Gap(
                 symbol=each.instrument.key,
                 stream=each.stream,
                 timeframe=each.timeframe,
@@ -116,8 +116,8 @@ def _limit(given: dict[str, str], page_rows: int | None) -> int | None:
 
 def _described(
     series: Any, stream: str, timeframe: str | None, gaps: int, volume_unit: VolumeUnit | None = None
-) -> protocol.Series:
-    return protocol.Series(
+) -> messages.Series:
+    return messages.Series(
         symbol=series.instrument.key,
         stream=stream,
         timeframe=timeframe,

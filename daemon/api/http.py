@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 import daemon
-from daemon.api import answers, protocol
+from daemon.api import answers, messages
 from daemon.api.backtest_routes import BacktestRoutes
 from daemon.api.calibration_routes import CalibrationRoutes
 from daemon.api.data_routes import DataRoutes
@@ -119,24 +119,24 @@ class _Routes:
     async def health(self, request: web.Request) -> web.Response:
         answers.query(request)
         uptime = int(time.monotonic() - self._started_s)
-        return answers.answer(protocol.Health("ok", daemon.__version__, len(self._services.book), uptime))
+        return answers.answer(messages.Health("ok", daemon.__version__, len(self._services.book), uptime))
 
     async def start_run(self, request: web.Request) -> web.Response:
         probe = await answers.body(request, ProbeRequest)
         run, seconds = await asyncio.to_thread(self._services.runs.submit, probe)
-        accepted = protocol.RunAccepted(run.run_id, "queued", run.total_combinations, seconds)
+        accepted = messages.RunAccepted(run.run_id, "queued", run.total_combinations, seconds)
         return answers.answer(accepted, status=202)
 
     async def list_runs(self, request: web.Request) -> web.Response:
         query = answers.query(request, "limit", "cursor")
         views = await asyncio.to_thread(self._services.runs.all)
         page, cursor = answers.page_after(views, query, lambda view: view.run.run_id)
-        return answers.answer(protocol.RunList([protocol.run_status(view) for view in page], cursor))
+        return answers.answer(messages.RunList([messages.run_status(view) for view in page], cursor))
 
     async def run_status(self, request: web.Request) -> web.Response:
         answers.query(request)
         view = await asyncio.to_thread(self._services.runs.get, request.match_info["run_id"])
-        return answers.answer(protocol.run_status(view))
+        return answers.answer(messages.run_status(view))
 
     async def end_run(self, request: web.Request) -> web.Response:
         """Cancel an active run; with `purge=1` remove a finished one."""
@@ -147,7 +147,7 @@ class _Routes:
             return web.Response(status=204)
         await asyncio.to_thread(self._services.runs.cancel, run_id)
         view = await asyncio.to_thread(self._services.runs.get, run_id)
-        return answers.answer(protocol.run_status(view))
+        return answers.answer(messages.run_status(view))
 
     async def run_results(self, request: web.Request) -> web.StreamResponse:
         return await self._rows(request, trades=False)
@@ -174,8 +174,8 @@ class _Routes:
 
     async def list_strategies(self, request: web.Request) -> web.Response:
         category = answers.query(request, "category").get("category")
-        heads = [protocol.strategy_head(strategy) for strategy in self._services.book.of_category(category)]
-        return answers.answer(protocol.StrategyList(heads, None))
+        heads = [messages.strategy_head(strategy) for strategy in self._services.book.of_category(category)]
+        return answers.answer(messages.StrategyList(heads, None))
 
     async def strategy(self, request: web.Request) -> web.Response:
         answers.query(request)
@@ -186,11 +186,11 @@ class _Routes:
 
     async def feeds(self, request: web.Request) -> web.Response:
         answers.query(request)
-        told = [protocol.feed_status(*each) for each in self._services.feeds()]
-        return answers.answer(protocol.FeedList(told))
+        told = [messages.feed_status(*each) for each in self._services.feeds()]
+        return answers.answer(messages.FeedList(told))
 
     async def import_upload(self, request: web.Request) -> web.Response:
-        wanted = await answers.body(request, protocol.ImportRequest)
+        wanted = await answers.body(request, messages.ImportRequest)
         instrument = parse_instrument(f"{wanted.venue}:{wanted.symbol}")
         timeframe: Timeframe = parse_timeframe(wanted.timeframe)
 
@@ -219,7 +219,7 @@ class _Routes:
         return answers.answer(await asyncio.to_thread(store_upload, self._services.ticks, folder, wanted))
 
     async def import_funding(self, request: web.Request) -> web.Response:
-        wanted = await answers.body(request, protocol.FundingImport)
+        wanted = await answers.body(request, messages.FundingImport)
         instrument = parse_instrument(f"{wanted.venue}:{wanted.symbol}")
 
         def store() -> Any:

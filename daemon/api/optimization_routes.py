@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from aiohttp import web
 
-from daemon.api import answers, protocol
+from daemon.api import answers, messages
 from daemon.research.backtest_result import Status
 from daemon.research.optimization import views
 from daemon.research.optimization.request import OptimizationRequest
@@ -57,7 +57,7 @@ class OptimizationRoutes:
         page, cursor = answers.page_after(
             [each for each in found if status in (None, each.status)], given, lambda each: each.id
         )
-        return answers.answer(protocol.OptimizationList(page, cursor))
+        return answers.answer(messages.OptimizationList(page, cursor))
 
     async def result(self, request: web.Request) -> web.Response:
         """Answer the result of a completed optimisation, else how it is doing."""

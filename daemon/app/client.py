@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from daemon.api import protocol
+from daemon.api import messages
 from daemon.app.lock import read_owner
 from daemon.core.errors import (
     DATA_CODES,
@@ -54,7 +54,7 @@ _BY_CODE: Final[dict[Code, type[AtlasError]]] = {Code.STORE_FULL: StoreFull, Cod
 _REMEDIES: Final[dict[int, type[AtlasError]]] = {400: InvalidRequest, 404: NotFound, 409: Conflict}
 
 
-def _failure(status: int, failure: protocol.ErrorBody) -> AtlasError:
+def _failure(status: int, failure: messages.ErrorBody) -> AtlasError:
     """Raise again what the daemon raised, by its remedy; a code of a later release is INTERNAL here."""
     known = {str(code): code for code in Code}
     code = known.get(failure.code, Code.INTERNAL)
@@ -104,7 +104,7 @@ class DaemonClient:
         volume_unit: VolumeUnit | None = None,
     ) -> ImportReport:
         """Hand a checked table's columns over through the data folder."""
-        request = protocol.ImportRequest(
+        request = messages.ImportRequest(
             upload=uploads.leave(self._folder / SPOOL_FOLDER, table),
             venue=instrument.venue,
             symbol=instrument.symbol,
@@ -121,7 +121,7 @@ class DaemonClient:
         self, table: FundingTable, instrument: Instrument, source: str, *, replace: bool
     ) -> FundingReport:
         """Hand a read table's columns over through the data folder."""
-        request = protocol.FundingImport(
+        request = messages.FundingImport(
             upload=uploads.leave(self._folder / SPOOL_FOLDER, table),
             venue=instrument.venue,
             symbol=instrument.symbol,
@@ -146,15 +146,15 @@ class DaemonClient:
 
     def start(self, request: ProbeRequest) -> str:
         """Submit a run; returns its id."""
-        return self._ask("POST", "/api/v1/runs", protocol.RunAccepted, request).run_id
+        return self._ask("POST", "/api/v1/runs", messages.RunAccepted, request).run_id
 
-    def status(self, run_id: str) -> protocol.RunStatus:
+    def status(self, run_id: str) -> messages.RunStatus:
         """Ask how a run is doing."""
-        return self._ask("GET", f"/api/v1/runs/{run_id}", protocol.RunStatus)
+        return self._ask("GET", f"/api/v1/runs/{run_id}", messages.RunStatus)
 
     def cancel(self, run_id: str) -> None:
         """Stop a run."""
-        self._ask("DELETE", f"/api/v1/runs/{run_id}", protocol.RunStatus)
+        self._ask("DELETE", f"/api/v1/runs/{run_id}", messages.RunStatus)
 
     def delete(self, run_id: str) -> None:
         """Remove a finished run."""
@@ -162,8 +162,8 @@ class DaemonClient:
 
     def backtest_start(self, config: Mapping[str, Any], priority: Priority, name: str | None = None) -> str:
         """Queue a backtest; returns its id."""
-        request = protocol.BacktestRequest(config=dict(config), priority=priority, name=name)
-        return self._ask("POST", f"{_BACKTEST}/run", protocol.BacktestAccepted, request).id
+        request = messages.BacktestRequest(config=dict(config), priority=priority, name=name)
+        return self._ask("POST", f"{_BACKTEST}/run", messages.BacktestAccepted, request).id
 
     def backtest_status(self, backtest_id: str) -> BacktestStatus:
         """Ask how a backtest is doing."""
@@ -224,5 +224,5 @@ class DaemonClient:
         finally:
             connection.close()
         if response.status >= http.client.BAD_REQUEST:
-            raise _failure(response.status, msgspec.json.decode(answer, type=protocol.ErrorAnswer).error)
+            raise _failure(response.status, msgspec.json.decode(answer, type=messages.ErrorAnswer).error)
         return msgspec.json.decode(answer or b"null", type=kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from daemon.api.protocol import iso_ms
+from daemon.api.messages import iso_ms
 from daemon.core.errors import Code, InvalidRequest
 from daemon.core.ticks import TICK_STREAMS, Stream
 from daemon.research.holes import holes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import msgspec
 
 import daemon
-from daemon.api import protocol
+from daemon.api import messages
 from daemon.app import client, logs
 from daemon.app.client import DaemonClient, Ready
 from daemon.app.lock import WriterLock, write_atomically
@@ -98,7 +98,7 @@ class Writer(Protocol):
     def start(self, request: ProbeRequest) -> str:
         """Start a run; returns its id."""
 
-    def status(self, run_id: str) -> protocol.RunStatus:
+    def status(self, run_id: str) -> messages.RunStatus:
         """Tell how a run is doing."""
 
     def cancel(self, run_id: str) -> None:
@@ -195,9 +195,9 @@ class LocalWriter:
         """Start a run on this process's executor."""
         return self._runs.submit(request)[0].run_id
 
-    def status(self, run_id: str) -> protocol.RunStatus:
+    def status(self, run_id: str) -> messages.RunStatus:
         """Tell how a run is doing."""
-        return protocol.run_status(self._runs.get(run_id))
+        return messages.run_status(self._runs.get(run_id))
 
     def cancel(self, run_id: str) -> None:
         """Stop a run."""

@@ -150,7 +150,7 @@ class Told:
 
 def told(outcome: Outcome | ImportReport | FundingReport | NoFile, files: int) -> Told:
     """Print what became of a file, or of a part of a fetch."""
-    from daemon.api.protocol import iso
+    from daemon.api.messages import iso
     from daemon.app.fetching import NoFile
     from daemon.app.importing import KeptOut, Unchanged
     from daemon.ingest.bars import ImportReport

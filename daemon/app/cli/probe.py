@@ -10,7 +10,7 @@ import typer
 from daemon.app.cli.options import ConfigFile, DataDir, FileFormat, Format, Listing
 
 if TYPE_CHECKING:
-    from daemon.api.protocol import RunStatus
+    from daemon.api.messages import RunStatus
     from daemon.app.wiring import Writer
     from daemon.research.plans import ProbeRequest
 
@@ -175,7 +175,7 @@ def list_runs(
             if source is not None and source.name == "COMMANDLINE":
                 raise typer.BadParameter(f"{option} goes behind `runs {context.invoked_subcommand}`")
         return
-    from daemon.api.protocol import run_status
+    from daemon.api.messages import run_status
     from daemon.app import wiring
     from daemon.app.cli.output import emit
     from daemon.app.config import load

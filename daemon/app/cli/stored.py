@@ -32,7 +32,7 @@ def register(stored: typer.Typer) -> None:
 
 def symbols(form: Listing = Format.TABLE, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """List stored series: symbol, stream, timeframe, rows, first and last, bytes, known holes, what volumes count."""
-    from daemon.api.protocol import iso
+    from daemon.api.messages import iso
     from daemon.app import wiring
     from daemon.app.cli.output import emit
     from daemon.app.config import load
