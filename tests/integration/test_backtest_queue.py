@@ -35,7 +35,7 @@ LONG = "steps 3000 0.01"
 
 @pytest.fixture(autouse=True)
 def _configurations_are_names(monkeypatch):
-    monkeypatch.setattr("daemon.research.backtests.read_config", stand_in.read_config)
+    monkeypatch.setattr("daemon.research.backtests.read_specification", stand_in.read_config)
 
 
 @pytest.fixture
