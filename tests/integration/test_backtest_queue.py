@@ -485,7 +485,7 @@ from daemon.store.bars import BarStore
 from daemon.store.env import Environment, StoreConfig
 from stand_ins import backtests as stand_in
 
-backtests.read_config = stand_in.read_config
+backtests.read_specification = stand_in.read_config
 
 {inspect.getsource(submit)}
 
