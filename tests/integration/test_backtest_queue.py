@@ -35,7 +35,7 @@ LONG = "steps 3000 0.01"
 
 @pytest.fixture(autouse=True)
 def _configurations_are_names(monkeypatch):
-    monkeypatch.setattr("daemon.research.backtests.read_config", stand_in.read_config)
+    monkeypatch.setattr("daemon.research.backtests.read_specification", stand_in.read_config)
 
 
 @pytest.fixture
@@ -485,7 +485,7 @@ from daemon.store.bars import BarStore
 from daemon.store.env import Environment, StoreConfig
 from stand_ins import backtests as stand_in
 
-backtests.read_config = stand_in.read_config
+backtests.read_specification = stand_in.read_config
 
 {inspect.getsource(submit)}
 

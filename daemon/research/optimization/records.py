@@ -61,12 +61,13 @@ class OptimizationJob(msgspec.Struct, frozen=True):
 class Rows(msgspec.Struct, frozen=True):
     """Some points in the order in which they were tried.
 
-    first: number of the first. digest: of the bars they ran over. values: (n, ranges) float64, C order; figures:
-    (n, len(FIGURES)) float64.
+    first: number of the first. digest: of what they rest on, bars and all. tried_before: tries of the idea before the
+    first of all points. values: (n, ranges) float64, C order; figures: (n, len(FIGURES)) float64.
     """
 
     first: int
     digest: str
+    tried_before: int
     values: bytes
     figures: bytes
 
@@ -131,7 +132,9 @@ def put_plan(transaction: Transaction, optimization_id: str, plan: Plan) -> None
 
 
 def put_rows(transaction: Transaction, optimization_id: str, rows: Rows, tried: Sequence[Trial]) -> None:
-    """Store points and count their tries; points of the same numbers are replaced."""
+    """Store points and count their tries; where they are the first ones, all that were there before go."""
+    if rows.first == 0:
+        _remove_rows(transaction, optimization_id)
     documents.put(transaction, _ROWS, f"{optimization_id}/{rows.first:08d}", rows)
     trials.record(transaction, tried)
 
@@ -144,10 +147,15 @@ def put_finished(transaction: Transaction, state: StoredOptimization, outcome: O
 
 def remove(transaction: Transaction, optimization_id: str) -> None:
     """Remove everything of an optimisation but its tries."""
-    for key, _ in list(transaction.scan(_DOCUMENTS, keys.document(_ROWS, f"{optimization_id}/"))):
-        transaction.delete(_DOCUMENTS, bytes(key))
+    _remove_rows(transaction, optimization_id)
     for kind in (_RESULT, _REQUEST, _STATE):
         documents.delete(transaction, kind, optimization_id)
+
+
+def _remove_rows(transaction: Transaction, optimization_id: str) -> None:
+    prefix = keys.document(_ROWS, f"{optimization_id}/")
+    for key in [bytes(key) for key, _ in transaction.scan(_DOCUMENTS, prefix)]:
+        transaction.delete(_DOCUMENTS, key)
 
 
 def is_stored(transaction: Transaction, optimization_id: str) -> bool:

@@ -10,12 +10,13 @@ import math
 import os
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from daemon.core.market import NS_PER_DAY
+from daemon.core.backtest import Funding, Market
+from daemon.core.market import NS_PER_DAY, Timeframe, TsNs
 from daemon.engine import metrics
 from daemon.engine.significance import moments
 from daemon.research.backtest_market import read_series, warmup_bars
@@ -83,31 +84,62 @@ def optimize(
     return search.conclude(started_ms, reused)
 
 
+class _Reading(NamedTuple):
+    """All of a specification that its series depend on. warmup: bars before the first that it looks back on."""
+
+    markets: tuple[Market, ...]
+    timeframe: Timeframe
+    start_ns: TsNs | None
+    stop_ns: TsNs | None
+    funding: Funding
+    calendar_days: int | None
+    warmup: int
+
+
+class _Source(NamedTuple):
+    """What stays known of series that were let go. digests: of their bars; funding: of what was paid on them."""
+
+    digests: list[str]
+    funding: list[str]
+    year_days: int
+
+
 class _Sweeps:
-    """Series by how many bars before the first a specification looks back on."""
+    """Series by what they were read for: points differ in how far they look back, and some in dates or calendar."""
 
     def __init__(self, bars: BarStore) -> None:
         self._bars = bars
-        self._kept: OrderedDict[int, Sweep] = OrderedDict()
+        self._kept: OrderedDict[_Reading, Sweep] = OrderedDict()
+        self._sources: dict[_Reading, _Source] = {}
 
     def of(self, spec: BacktestSpec) -> Sweep:
-        warmup = 0 if spec.start_ns is None else warmup_bars(spec)
-        if warmup in self._kept:
-            self._kept.move_to_end(warmup)
+        """Return the series of a specification; NotFound NO_BARS."""
+        reading = _reading(spec)
+        if reading in self._kept:
+            self._kept.move_to_end(reading)
         else:
             while len(self._kept) >= SERIES_KEPT:
                 self._kept.popitem(last=False)
-            series = [read_series(self._bars, spec, market, warmup) for market in spec.markets]
-            self._kept[warmup] = Sweep(spec, series)
-        return self._kept[warmup]
+            series = [read_series(self._bars, spec, market, reading.warmup) for market in spec.markets]
+            sweep = self._kept[reading] = Sweep(spec, series)
+            paid = [digest_of((each.funding_ns, each.funding_rate)) for each in series]
+            self._sources[reading] = _Source([each.digest for each in series], paid, sweep.year_days)
+        return self._kept[reading]
+
+    def source(self, spec: BacktestSpec) -> _Source:
+        """Return what is known of the series of a specification, which are not read again for it."""
+        reading = _reading(spec)
+        if reading not in self._sources:
+            self.of(spec)
+        return self._sources[reading]
 
     def run(
         self, specs: Sequence[BacktestSpec], checkpoint: Callable[[], None], progress: Callable[[int], None]
     ) -> list[Tested]:
         """Run each over the whole range; returns what came of it, in their order."""
-        groups: dict[int, list[int]] = {}
+        groups: dict[_Reading, list[int]] = {}
         for place, spec in enumerate(specs):
-            groups.setdefault(0 if spec.start_ns is None else warmup_bars(spec), []).append(place)
+            groups.setdefault(_reading(spec), []).append(place)
         found = [NOTHING] * len(specs)
         done = 0
         for places in groups.values():
@@ -124,6 +156,13 @@ class _Sweeps:
                 found[place] = tested[0]
             done += len(places)
         return found
+
+
+def _reading(spec: BacktestSpec) -> _Reading:
+    warmup = 0 if spec.start_ns is None else warmup_bars(spec)
+    return _Reading(
+        spec.markets, spec.timeframe, spec.start_ns, spec.stop_ns, spec.funding, spec.calendar_days, warmup
+    )
 
 
 class _Search:
@@ -144,7 +183,7 @@ class _Search:
         self._space = Space(plan.config, plan.spec, bars, book, job.profiles)
         self._sweeps = _Sweeps(bars)
         self._sweep = self._sweeps.of(self._spec)
-        self._digest = ".".join(each.digest for each in self._sweep.series)
+        self._digest = self._inputs()
         self._idea = idea_of(self._spec)
         self._known: dict[tuple[float, ...], int] = {}
         self._keys: list[tuple[float, ...]] = []
@@ -158,12 +197,25 @@ class _Search:
         with bars.ticks.env.read() as transaction:
             self._tried = fingerprints(transaction, self._idea)
             self._tries = stored_idea(transaction, self._idea)
+            self._tried_before = len(self._tried)
             for rows in stored_rows(transaction, self._id):
                 if rows.digest == self._digest:  # else the bars are others now
+                    self._tried_before = rows.tried_before
                     values, figures = rows.table(len(plan.ranges))
                     for one, of_it in zip(values.tolist(), figures.tolist(), strict=True):
                         self._add(tuple(one), tuple(of_it))
-        self._tried_before = len(self._tried)
+
+    def _inputs(self) -> str:
+        """Return a digest of what points rest on: configuration, engine, funding, the bars that any end looks back on.
+
+        A range that looks back furthest does so at its upper end.
+        """
+        ranges = self._plan.ranges
+        lows = {each.name: each.low for each in ranges}
+        ends = [_on_bars(self._space.at(lows | {each.name: each.high})) for each in ranges]
+        furthest = max(ends, key=warmup_bars)
+        source = self._sweeps.source(furthest)
+        return inputs_digest(furthest, [*source.digests, *source.funding])
 
     @property
     def count(self) -> int:
@@ -200,10 +252,11 @@ class _Search:
             tried.append(self._trial(spec, tested))
             if self.count % self._stride == 0:
                 self._keep(self.count, tested)
-            self._add(key, self._measured(tested))
+            self._add(key, self._measured(spec, tested))
         rows = Rows(
             first,
             self._digest,
+            self._tried_before,
             np.array(list(new), dtype=np.float64).tobytes(),
             np.array(self._figures[first:], dtype=np.float64).tobytes(),
         )
@@ -214,7 +267,7 @@ class _Search:
         measured = moments(tested.returns)
         trial = Trial(
             idea=self._idea,
-            fingerprint=inputs_digest(spec, [each.digest for each in self._sweeps.of(spec).series]),
+            fingerprint=inputs_digest(spec, self._sweeps.source(spec).digests),
             name=spec.name,
             sharpe=measured.sharpe if measured else None,
             days=tested.returns.size,
@@ -226,9 +279,9 @@ class _Search:
             self._tries = counted(self._tries, trial)
         return trial
 
-    def _measured(self, tested: Tested) -> tuple[float, ...]:
+    def _measured(self, spec: BacktestSpec, tested: Tested) -> tuple[float, ...]:
         """Return FIGURES, NaN for None."""
-        days = self._sweep.year_days
+        days = self._sweeps.source(spec).year_days
         sharpe = metrics.sharpe_ratio(tested.returns, days)
         reached = score(tested, self._plan.target, days)
         figures = reached, sharpe, 100 * (tested.growth - 1), 100 * tested.max_drawdown, tested.trades
@@ -266,9 +319,10 @@ class _Search:
         around = self._plateau(landscape.around(best[0])) if best else None
         peak = self._point(best[0]) if best else None
         returns = (self._kept[best[0]] if best else self._configured).returns
+        year_days = self._sweeps.source(self._at(best[0]) if best else spec).year_days
         verdict = judge(
             Grounds(
-                plan.target, self.count, peak, around, returns, self._sweep.year_days, self._idea, self._tries,
+                plan.target, self.count, peak, around, returns, year_days, self._idea, self._tries,
                 len(self._tried), self._tried_before, chosen,
             )
         )  # fmt: skip
@@ -290,7 +344,7 @@ class _Search:
             ],
             points=self.count,
             undefined=int(np.isnan(scores).sum()),
-            configured=_tried(-1, {}, self._measured(self._configured)),
+            configured=_tried(-1, {}, self._measured(spec, self._configured)),
             peak=peak,
             peak_plateau=around,
             plateau=self._plateau(landscape.plateau(self._checkpoint)),
@@ -313,7 +367,7 @@ class _Search:
         missing = sorted({number for number in numbers if number not in self._kept})
         for at in range(0, len(missing), self._batch):
             part = missing[at : at + self._batch]
-            specs = [_on_bars(self._space.at(self._named(self._keys[number]))) for number in part]
+            specs = [self._at(number) for number in part]
             for number, tested in zip(part, self._sweeps.run(specs, self._checkpoint, lambda _: None), strict=True):
                 self._keep(number, tested)
 
@@ -330,6 +384,9 @@ class _Search:
             undefined=around.undefined,
             share=around.score / point.score if is_measured and around.score is not None and point.score else None,
         )
+
+    def _at(self, number: int) -> BacktestSpec:
+        return _on_bars(self._space.at(self._named(self._keys[number])))
 
     def _point(self, number: int) -> TriedPoint:
         return _tried(number, self._named(self._keys[number]), self._figures[number])
