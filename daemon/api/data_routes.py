@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from daemon.api import answers, messages
-from daemon.api.messages import milliseconds
+from daemon.api.data_views import described_series, gap_rows
 from daemon.api.rows import json_pieces, msgpack_pieces, packed_limit
 from daemon.core.errors import Code, InvalidRequest
-from daemon.core.ticks import Stream
 from daemon.research.history import History, Query
-from daemon.research.holes import holes, open_counts
 from daemon.research.tables import arrow_pieces, csv_pieces
-from daemon.store.funding import FundingStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from daemon.core.market import VolumeUnit
     from daemon.store.bars import BarStore
 
 PAGE_ROWS: Final = 10_000
@@ -53,7 +49,7 @@ class DataRoutes:
     async def symbols(self, request: web.Request) -> web.Response:
         """List the stored series."""
         answers.query(request)
-        return answers.answer(messages.SeriesList(await asyncio.to_thread(self._series)))
+        return answers.answer(messages.SeriesList(await asyncio.to_thread(described_series, self._bars)))
 
     async def history(self, request: web.Request) -> web.StreamResponse:
         """Stream rows of one series."""
@@ -76,55 +72,10 @@ class DataRoutes:
         """List known holes, of all or of one symbol."""
         with_repaired = answers.flag(answers.query(request, "repaired"), "repaired")
         symbol = request.match_info.get("symbol")
-        return answers.answer(messages.GapList(await asyncio.to_thread(self._gaps, symbol, repaired=with_repaired)))
-
-    def _series(self) -> list[messages.Series]:
-        env = self._bars.ticks.env
-        gaps = open_counts(env)
-        bars = [
-            _described(
-                each, Stream.BARS, each.timeframe, gaps[each.instrument, Stream.BARS, each.timeframe], each.volume_unit
-            )
-            for each in self._bars.series()
-        ]
-        funding = [_described(each, "funding", None, 0) for each in FundingStore(env).series()]
-        ticks = [_described(each, each.stream, None, each.open_holes) for each in self._bars.ticks.series()]
-        return sorted([*bars, *ticks, *funding], key=lambda each: each.symbol)
-
-    def _gaps(self, symbol: str | None, *, repaired: bool) -> list[messages.Gap]:
-        instrument = None if symbol is None else self._bars.resolve(symbol)
-        return [
-            messages.Gap(
-                symbol=each.instrument.key,
-                stream=each.stream,
-                timeframe=each.timeframe,
-                start=milliseconds(each.hole.start_ns),
-                stop=milliseconds(each.hole.stop_ns),
-                missing=each.hole.missing or None,
-                after_id=None if each.hole.after_id < 0 else each.hole.after_id,
-                before_id=None if each.hole.before_id < 0 else each.hole.before_id,
-                reason=each.hole.reason,
-                repaired=milliseconds(each.repaired_at_ns) if each.repaired_at_ns else None,
-            )
-            for each in holes(self._bars.ticks.env, instrument, repaired=repaired)
-        ]
+        return answers.answer(
+            messages.GapList(await asyncio.to_thread(gap_rows, self._bars, symbol, repaired=with_repaired))
+        )
 
 
 def _limit(given: dict[str, str], page_rows: int | None) -> int | None:
     return page_rows if "limit" not in given else answers.limit(given)
-
-
-def _described(
-    series: Any, stream: str, timeframe: str | None, gaps: int, volume_unit: VolumeUnit | None = None
-) -> messages.Series:
-    return messages.Series(
-        symbol=series.instrument.key,
-        stream=stream,
-        timeframe=timeframe,
-        rows=series.rows,
-        first=milliseconds(series.first_ns),
-        last=milliseconds(series.last_ns),
-        bytes=series.stored_bytes,
-        gaps=gaps,
-        volume_unit=volume_unit,
-    )

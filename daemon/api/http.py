@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from aiohttp import web
@@ -23,6 +23,8 @@ from daemon.api.calibration_routes import CalibrationRoutes
 from daemon.api.data_routes import DataRoutes
 from daemon.api.montecarlo_routes import MonteCarloRoutes
 from daemon.api.optimization_routes import OptimizationRoutes
+from daemon.api.rows import listed_rows
+from daemon.api.services import Services
 from daemon.api.trial_routes import TrialRoutes
 from daemon.core import errors
 from daemon.core.errors import AtlasError, Code, InvalidRequest
@@ -33,26 +35,14 @@ from daemon.ingest.funding import import_funding
 from daemon.ingest.ticks import TickUpload, store_upload
 from daemon.research.plans import ProbeRequest, parse_timeframe
 from daemon.research.runs import SPOOL_FOLDER
-from daemon.research.views import Block, Cursor, Filters, RunRows, texts
+from daemon.research.views import Cursor, Filters, RunRows
 from daemon.store.instruments import parse_instrument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from daemon.api.settings import HttpConfig
-    from daemon.ingest.recording import RecordStatus
-    from daemon.research.backtests import Backtests
-    from daemon.research.monte_carlos import MonteCarlos
-    from daemon.research.optimizations import Optimizations
-    from daemon.research.runs import Runs
-    from daemon.research.strategies import RuleBook
-    from daemon.store.bars import BarStore
-    from daemon.store.env import Environment
-    from daemon.store.ticks import TickStore
 
 _log = logging.getLogger(__name__)
 
-_ROWS_AT_ONCE: Final = 512
 _LOCAL_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
 
 STATUSES: Final[dict[type[AtlasError], int]] = {
@@ -74,21 +64,6 @@ _REFUSALS: Final = {
     405: (Code.METHOD_NOT_ALLOWED, "this route does not take this method"),
     413: (Code.BODY_TOO_LARGE, "the body is larger than http.max_body_kb allows"),
 }
-
-
-class Services(NamedTuple):
-    """What the routes need."""
-
-    env: Environment
-    bars: BarStore
-    ticks: TickStore
-    book: RuleBook
-    runs: Runs
-    backtests: Backtests
-    optimizations: Optimizations
-    monte_carlos: MonteCarlos
-    feeds: Callable[[], list[tuple[str, RecordStatus]]]
-    config: HttpConfig
 
 
 class _Routes:
@@ -170,7 +145,7 @@ class _Routes:
         rows = RunRows(self._services.env, view.run, self._services.book, filters)
         justify = answers.flag(query, "justify")
         blocks = rows.trades(start, limit, justify=justify) if trades else rows.groups(start, limit)
-        return await answers.stream(request, _listed(rows, blocks), answers.JSON)
+        return await answers.stream(request, listed_rows(rows, blocks), answers.JSON)
 
     async def list_strategies(self, request: web.Request) -> web.Response:
         category = answers.query(request, "category").get("category")
@@ -287,19 +262,3 @@ async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
         _log.exception("%s %s failed", request.method, request.path)
         return answers.refuse(500, Code.INTERNAL, "the daemon failed on this request; its log has the details")
     return response
-
-
-def _listed(rows: RunRows, blocks: Iterator[Block]) -> Iterator[bytes]:
-    """Make a list of a run's rows and its cursor, a few hundred rows at a time."""
-    head = b'{"results":['
-    for block in blocks:
-        plain = texts(block)
-        names = list(plain)
-        columns = list(plain.values())
-        for at in range(0, len(columns[0]), _ROWS_AT_ONCE):
-            found = zip(*(column[at : at + _ROWS_AT_ONCE] for column in columns), strict=True)
-            objects = msgspec.json.encode([dict(zip(names, row, strict=True)) for row in found])
-            yield head + objects[1:-1]
-            head = b","
-    cursor = None if rows.next_cursor is None else rows.next_cursor.encode()
-    yield (b"" if head == b"," else head) + b'],"next_cursor":' + msgspec.json.encode(cursor) + b"}"

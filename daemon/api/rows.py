@@ -1,4 +1,4 @@
-"""Blocks of history as JSON and MessagePack.
+"""Blocks of history as JSON and MessagePack, and rows of a probe as JSON.
 
 An object a row, made without a dictionary a row: ten thousand bars take some milliseconds.
 """
@@ -12,6 +12,7 @@ import numpy as np
 
 from daemon.core.errors import Code, InvalidRequest
 from daemon.core.ticks import NO_ID, UNKNOWN_NS, Kind
+from daemon.research.views import texts
 from daemon.store.codec import to_floats
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from daemon.research import views
     from daemon.research.history import Block, History
+    from daemon.research.views import RunRows
 
 # One encoding of these holds the interpreter for a millisecond, so the loop goes on in between.
 _ROWS_AT_ONCE: Final = 1_024
+_GROUPS_AT_ONCE: Final = 512
 _NS_PER_MS: Final = 1_000_000
 # A float64 tells every decimal number of so many digits, and its shortest text is that number.
 _TOLD_BY_FLOATS: Final = 10**15
@@ -143,3 +147,19 @@ def _without_header(rows: bytes) -> bytes:
     """Cut the count off an encoded list of up to _ROWS_AT_ONCE rows."""
     short = rows[0] & 0xF0 == 0x90  # noqa: PLR2004 - a count of up to 15 is in the first byte, else in two more
     return rows[1 if short else 3 :]
+
+
+def listed_rows(rows: RunRows, blocks: Iterator[views.Block]) -> Iterator[bytes]:
+    """Make a list of a run's rows and its cursor, a few hundred rows at a time."""
+    head = b'{"results":['
+    for block in blocks:
+        plain = texts(block)
+        names = list(plain)
+        columns = list(plain.values())
+        for at in range(0, len(columns[0]), _GROUPS_AT_ONCE):
+            found = zip(*(column[at : at + _GROUPS_AT_ONCE] for column in columns), strict=True)
+            objects = msgspec.json.encode([dict(zip(names, row, strict=True)) for row in found])
+            yield head + objects[1:-1]
+            head = b","
+    cursor = None if rows.next_cursor is None else rows.next_cursor.encode()
+    yield (b"" if head == b"," else head) + b'],"next_cursor":' + msgspec.json.encode(cursor) + b"}"

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from daemon.api.http import Services, application
+from daemon.api.http import application
 from daemon.core.errors import Code, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from daemon.api.services import Services
 
 _log = logging.getLogger(__name__)
 

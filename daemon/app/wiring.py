@@ -315,7 +315,7 @@ def serve(config: Config, folder: Path, ready_file: Path | None, announce: Calla
     ready_file: a second place for the ready file, beside the one in the data folder.
     Conflict STORE_LOCKED where another process writes to the folder.
     """
-    from daemon.api.http import Services
+    from daemon.api.services import Services
     from daemon.api.server import serve as serve_http
 
     check_cache()

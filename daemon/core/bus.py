@@ -42,6 +42,6 @@ class Bus:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # The boundary between who publishes and who listens: a defect there must not fail a backtest here.
                 _log.exception("a listener failed on %s", event.NAME)

@@ -24,6 +24,13 @@ class Code(StrEnum):
     # Requests.
     INVALID_REQUEST = "INVALID_REQUEST"
     INVALID_JSON = "INVALID_JSON"
+    UNKNOWN_METHOD = "UNKNOWN_METHOD"
+    NOT_AVAILABLE = "NOT_AVAILABLE"
+    RESUME_GAP = "RESUME_GAP"
+    DUPLICATE_ID = "DUPLICATE_ID"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    ORIGIN_NOT_ALLOWED = "ORIGIN_NOT_ALLOWED"
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
     INVALID_SYMBOL = "INVALID_SYMBOL"
     AMBIGUOUS_SYMBOL = "AMBIGUOUS_SYMBOL"
     INVALID_TIMEFRAME = "INVALID_TIMEFRAME"
@@ -154,6 +161,14 @@ class RateLimited(SourceUnavailable):
 
 class SourceDataInvalid(AtlasError):  # noqa: N818
     """A source's data is wrong: it is kept out, the user looks at the file."""
+
+
+class Unauthorized(AtlasError):  # noqa: N818
+    """The caller shows who it is (HTTP 401)."""
+
+
+class NotAvailable(AtlasError):  # noqa: N818
+    """The caller waits for a later release (HTTP 501)."""
 
 
 class StoreFull(AtlasError):  # noqa: N818

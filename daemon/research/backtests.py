@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
@@ -195,6 +196,10 @@ class Backtests:
             ]
         found.sort(key=lambda each: each[0], reverse=True)
         return [each for _, each in found if status is None or each.status == status]
+
+    def counts(self) -> Counter[Status]:
+        """Count the backtests that have not ended, by status."""
+        return Counter(each.state.status.status for each in dict(self._active).values())
 
     def result(self, backtest_id: str) -> BacktestResult:
         """Return a result; NotFound BACKTEST_NOT_FOUND, Conflict BACKTEST_NOT_FINISHED where there is none."""

@@ -1,0 +1,1 @@
+"""The methods, room by room: each a function from a typed request to a typed answer."""
