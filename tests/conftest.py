@@ -152,10 +152,30 @@ class Daemon:
             pytest.fail(f"the daemon ended before it was ready: {self.complaints.read_text()}")
         self.ready = json.loads(self.ready_file.read_text())
 
-    def request(self, method, path, body=None, headers=None):
-        """Send a request; body: raw bytes, or whatever JSON can say."""
+    @property
+    def token(self):
+        return (self.folder / "token").read_text().strip()
+
+    @property
+    def bearer(self):
+        """The headers that show the token, for requests that are not made by `request`."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def request(self, method, path, body=None, headers=None, *, token=...):
+        """Send a request; body: raw bytes, or whatever JSON can say; token: another one, or None to show none.
+
+        One that the daemon has no time for is sent again when it says so, unless the token is given.
+        """
+        while True:
+            answer = self._request(method, path, body, headers, token)
+            if answer.status != 429 or token is not ...:
+                return answer
+            time.sleep(answer.body["error"]["details"]["retry_after_s"])
+
+    def _request(self, method, path, body, headers, token):
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         given = {"Content-Type": "application/json"} if content is not None else {}
+        given |= self.bearer if token is ... else {} if token is None else {"Authorization": f"Bearer {token}"}
         connection = http.client.HTTPConnection("127.0.0.1", self.ready["port"], timeout=_PATIENCE_S)
         try:
             connection.request(method, path, content, given | (headers or {}))

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
+from daemon.core.secret import Secret
+
 
 class Market(StrEnum):
     """Binance's markets: spot, USD-margined and coin-margined futures. The values name its archive's branches too."""
@@ -43,7 +45,7 @@ class BinanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     patience_s: float = 300.0
     archive_parallel: int = 4
     archive_per_s: float = 20.0
-    api_key: str = ""
+    api_key: Secret = ""
 
     def rest(self, market: Market) -> str:
         """Return the host of a market's requests."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from daemon.api.methods import backend, backtests, data, later, probes, stream, studies
+from daemon.api.methods import backend, backtests, configuration, data, later, probes, stream, studies
 from daemon.api.protocol import Method
 from daemon.core.errors import Code, InvalidRequest, NotAvailable
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 METHODS: Final[dict[str, Method]] = {
     each.name: each
-    for module in (backend, backtests, data, probes, studies, stream, later)
+    for module in (backend, backtests, data, probes, studies, stream, configuration, later)
     for each in vars(module).values()
     if isinstance(each, Method)
 }
@@ -49,4 +49,8 @@ async def answer(call: Call, name: str, fields: Any) -> Any:
         raise NotAvailable(
             Code.NOT_AVAILABLE, f"{name} is not available in this release: `x-available` is false in openapi.json"
         )
-    return await wanted.handler(call, read_fields(wanted, fields))
+    request = read_fields(wanted, fields)
+    if not wanted.starts_job:
+        return await wanted.handler(call, request)
+    with call.services.starts.one():
+        return await wanted.handler(call, request)

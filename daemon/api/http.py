@@ -1,33 +1,36 @@
-"""The HTTP interface: routes, their guards, and the one table from errors to statuses.
+"""The HTTP interface: its routes.
 
-Loopback is no authentication: a page in the user's browser can send requests here. So the Host header must name this
-machine (a rebound DNS name does not), and a body must be JSON (a form cannot send that without a preflight, which is
-never granted). What all routes do alike is in `answers`, the routes of stored market data are in `data_routes`, those
-of backtests in `backtest_routes`.
+Who gets to them is in `guard`, what all of them do alike in `answers`, how they refuse in `refusals`; the routes of
+stored market data are in `data_routes`, those of backtests in `backtest_routes`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-import daemon
-from daemon.api import answers, messages
+from daemon.api import answers, guard, messages
 from daemon.api.backtest_routes import BacktestRoutes
 from daemon.api.calibration_routes import CalibrationRoutes
+from daemon.api.console_routes import ConsoleRoutes
 from daemon.api.data_routes import DataRoutes
+from daemon.api.deadline import telling_deadline
 from daemon.api.montecarlo_routes import MonteCarloRoutes
+from daemon.api.operation_routes import Operations
 from daemon.api.optimization_routes import OptimizationRoutes
+from daemon.api.refusals import refusing
 from daemon.api.rows import listed_rows
+from daemon.api.rpc_routes import RpcRoutes
 from daemon.api.services import Services
+from daemon.api.session_routes import SessionRoutes
+from daemon.api.shipping_routes import ShippingRoutes
 from daemon.api.trial_routes import TrialRoutes
-from daemon.core import errors
-from daemon.core.errors import AtlasError, Code, InvalidRequest
+from daemon.api.view_routes import ViewRoutes
+from daemon.api.ws import Sockets
+from daemon.core.errors import Code, InvalidRequest
 from daemon.core.market import Timeframe
 from daemon.ingest import uploads
 from daemon.ingest.bars import import_bars
@@ -38,45 +41,15 @@ from daemon.research.runs import SPOOL_FOLDER
 from daemon.research.views import Cursor, Filters, RunRows
 from daemon.store.instruments import parse_instrument
 
-if TYPE_CHECKING:
-    from daemon.api.settings import HttpConfig
-
-_log = logging.getLogger(__name__)
-
-_LOCAL_HOSTS: Final = ("127.0.0.1", "[::1]", "localhost")
-
-STATUSES: Final[dict[type[AtlasError], int]] = {
-    errors.InvalidRequest: 400,
-    errors.SourceDataInvalid: 400,
-    errors.Forbidden: 403,
-    errors.NotFound: 404,
-    errors.Conflict: 409,
-    errors.SourceUnavailable: 503,
-    errors.StoreFull: 507,
-    errors.StoreCorrupt: 500,
-    errors.JobFailed: 500,
-    errors.ConfigError: 500,
-}
-
-# What the framework refuses by itself.
-_REFUSALS: Final = {
-    404: (Code.ROUTE_NOT_FOUND, "no such route: docs/http.md lists them"),
-    405: (Code.METHOD_NOT_ALLOWED, "this route does not take this method"),
-    413: (Code.BODY_TOO_LARGE, "the body is larger than http.max_body_kb allows"),
-}
-
 
 class _Routes:
     """Handlers; each decodes, asks a service on a thread, and encodes."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._started_s = time.monotonic()
 
     def table(self) -> list[web.RouteDef]:
         return [
-            web.get("/health", self.health),
-            web.get("/api/v1/health", self.health),
             web.post("/api/v1/runs", self.start_run),
             web.get("/api/v1/runs", self.list_runs),
             web.get("/api/v1/runs/{run_id}", self.run_status),
@@ -90,11 +63,6 @@ class _Routes:
             web.post("/api/v1/imports/ticks", self.import_ticks),
             web.post("/api/v1/imports/funding", self.import_funding),
         ]
-
-    async def health(self, request: web.Request) -> web.Response:
-        answers.query(request)
-        uptime = int(time.monotonic() - self._started_s)
-        return answers.answer(messages.Health("ok", daemon.__version__, len(self._services.book), uptime))
 
     async def start_run(self, request: web.Request) -> web.Response:
         probe = await answers.body(request, ProbeRequest)
@@ -207,58 +175,26 @@ class _Routes:
 
 def application(services: Services) -> web.Application:
     """Build the web application; it owns none of the services."""
+    sockets = Sockets(services)
+    operations = Operations(services, sockets)
     app = web.Application(
-        middlewares=[_errors, _guard(services.config)], client_max_size=services.config.max_body_kb * 1024
+        middlewares=[telling_deadline, operations.middleware(), refusing],
+        client_max_size=services.config.max_body_kb * 1024,
     )
+    guard.install(app, services)
     app.add_routes(_Routes(services).table())
+    app.add_routes(SessionRoutes(services.access).table())
+    app.add_routes(ConsoleRoutes().table())
     app.add_routes(DataRoutes(services.bars).table())
-    app.add_routes(BacktestRoutes(services.bars, services.backtests).table())
+    app.add_routes(ViewRoutes(services.bars).table())
+    backtests = BacktestRoutes(services.bars, services.backtests)
+    app.add_routes(backtests.table())
+    app.add_routes(ShippingRoutes(services.bars, backtests.report).table())
     app.add_routes(CalibrationRoutes(services.bars).table())
     app.add_routes(OptimizationRoutes(services.env, services.optimizations).table())
     app.add_routes(MonteCarloRoutes(services.monte_carlos).table())
     app.add_routes(TrialRoutes(services.env).table())
+    app.add_routes(RpcRoutes(services).table())
+    operations.install(app)
+    sockets.install(app)
     return app
-
-
-# Guards.
-
-
-def _guard(config: HttpConfig) -> Any:
-    allowed = {*_LOCAL_HOSTS, *(host.lower() for host in config.allowed_hosts)}
-
-    @web.middleware
-    async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-        host = request.headers.get("Host", "").lower()
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if name not in allowed:
-            raise errors.Forbidden(
-                Code.HOST_NOT_ALLOWED,
-                "the Host header names another machine; http.allowed_hosts lets more in",
-            )
-        if request.method in ("POST", "PUT", "PATCH") and request.content_type != answers.JSON:
-            raise web.HTTPUnsupportedMediaType
-        response: web.StreamResponse = await handler(request)
-        return response
-
-    return guard
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Turn every failure into the one error body."""
-    try:
-        response: web.StreamResponse = await handler(request)
-    except AtlasError as error:
-        status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
-        return answers.refuse(status, error.code, error.message, error.details)
-    except web.HTTPUnsupportedMediaType:
-        return answers.refuse(415, Code.UNSUPPORTED_MEDIA_TYPE, f"the body must be {answers.JSON}")
-    except web.HTTPException as error:
-        code, message = _REFUSALS.get(error.status, (Code.INVALID_REQUEST, error.reason))
-        return answers.refuse(error.status, code, message)
-    except (asyncio.CancelledError, ConnectionResetError):
-        raise
-    except Exception:  # noqa: BLE001 - the boundary: a defect answers 500 and is logged
-        _log.exception("%s %s failed", request.method, request.path)
-        return answers.refuse(500, Code.INTERNAL, "the daemon failed on this request; its log has the details")
-    return response

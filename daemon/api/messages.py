@@ -20,13 +20,29 @@ if TYPE_CHECKING:
 NS_PER_MS: Final = 1_000_000
 
 
-class Health(msgspec.Struct, frozen=True):
-    """`GET /health`."""
+class Alive(msgspec.Struct, frozen=True):
+    """`GET /health` without a token."""
 
     status: str
-    version: str
-    strategies_loaded: int
-    uptime_seconds: int
+
+
+class SessionCode(msgspec.Struct, frozen=True):
+    """`POST /api/v1/session/code`: what the console's page trades for a token of its own. expires_in: seconds."""
+
+    code: str
+    expires_in: float
+
+
+class SessionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /api/v1/session`."""
+
+    code: str
+
+
+class SessionToken(msgspec.Struct, frozen=True):
+    """`POST /api/v1/session`, 200: to be shown as the data folder's token is."""
+
+    token: str
 
 
 class RunAccepted(msgspec.Struct, frozen=True):

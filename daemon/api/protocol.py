@@ -124,13 +124,18 @@ class Call(NamedTuple):
 # Frames of the documented format.
 
 
+def _no_payload() -> msgspec.Raw:
+    # Made anew: JSON Schema cannot write a default of this type.
+    return msgspec.Raw(b"null")
+
+
 class RequestFrame(msgspec.Struct, frozen=True, kw_only=True):
     """A client's request. type may be left out; timestamp is not read."""
 
     id: str
     method: str
     type: str = "request"
-    payload: msgspec.Raw = msgspec.Raw(b"null")
+    payload: msgspec.Raw = msgspec.field(default_factory=_no_payload)
     timestamp: float | str | None = None
 
 

@@ -38,8 +38,15 @@ _ARRAY_32: Final = b"\xdd"
 
 def json_pieces(history: History) -> Iterator[bytes]:
     """Make `{"symbol", "stream", "timeframe", "rows", "next_cursor"}` piece by piece."""
+    yield msgspec.json.encode(_head(history))[:-1] + b',"rows":'
+    yield from json_rows(history)
+    yield b',"next_cursor":' + msgspec.json.encode(history.next_cursor) + b"}"
+
+
+def json_rows(history: History) -> Iterator[bytes]:
+    """Make a plain list of the rows piece by piece."""
     encode = _Encoder(history, msgspec.json.encode, exact=True)
-    yield msgspec.json.encode(_head(history))[:-1] + b',"rows":['
+    yield b"["
     comma = b""
     for block in history.blocks():
         for rows in encode(block):
@@ -47,7 +54,7 @@ def json_pieces(history: History) -> Iterator[bytes]:
             comma = b","
         if not block.size:
             yield b""
-    yield b'],"next_cursor":' + msgspec.json.encode(history.next_cursor) + b"}"
+    yield b"]"
 
 
 def msgpack_pieces(history: History) -> Iterator[bytes]:

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.api.settings import HttpConfig
+    from daemon.api.auth import Access
+    from daemon.api.limits import JobStarts
+    from daemon.api.settings import HttpConfig, Setting
     from daemon.core.bus import Bus
     from daemon.ingest.recording import RecordStatus
     from daemon.research.backtests import Backtests
+    from daemon.research.executors import WorkerCounts
     from daemon.research.monte_carlos import MonteCarlos
     from daemon.research.optimizations import Optimizations
     from daemon.research.runs import Runs
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 class Resources(Protocol):
     """What the daemon uses, measured when it is asked."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether all of it was measured a moment ago, so that asking again takes no time."""
 
     def uptime_s(self) -> int:
         """Seconds since the start."""
@@ -49,4 +56,8 @@ class Services(NamedTuple):
     journal: Journal
     feeds: Callable[[], list[tuple[str, RecordStatus]]]
     config: HttpConfig
+    access: Access
+    starts: JobStarts
     resources: Resources
+    settings: tuple[Setting, ...] = ()
+    workers: Callable[[], WorkerCounts] | None = None

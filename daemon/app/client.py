@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import http.client
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from daemon.api import messages
-from daemon.app.lock import read_owner
+from daemon.api.health import Health
+from daemon.app.lock import is_held, read_owner
+from daemon.app.tokens import TokenFile
 from daemon.core.errors import (
     DATA_CODES,
     AtlasError,
     Code,
     Conflict,
+    Forbidden,
     InvalidRequest,
     NotFound,
     SourceDataInvalid,
     SourceUnavailable,
     StoreCorrupt,
     StoreFull,
+    TooManyRequests,
+    Unauthorized,
 )
 from daemon.ingest import uploads
 from daemon.ingest.bars import UNKNOWN_ORIGIN, ImportReport, Origin
@@ -48,10 +54,18 @@ T = TypeVar("T")
 
 READY_FILE: Final = "ready.json"
 _TIMEOUT_S: Final = 60.0
+_HEALTH_S: Final = 10.0
 _BACKTEST: Final = "/api/v1/backtest"
 _OPTIMIZE: Final = "/api/v1/optimize"
 _BY_CODE: Final[dict[Code, type[AtlasError]]] = {Code.STORE_FULL: StoreFull, Code.STORE_CORRUPT: StoreCorrupt}
-_REMEDIES: Final[dict[int, type[AtlasError]]] = {400: InvalidRequest, 404: NotFound, 409: Conflict}
+_REMEDIES: Final[dict[int, type[AtlasError]]] = {
+    400: InvalidRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    429: TooManyRequests,
+}
 
 
 def _failure(status: int, failure: messages.ErrorBody) -> AtlasError:
@@ -82,6 +96,71 @@ def find(folder: Path) -> Ready | None:
         return None
     owner = read_owner(folder)
     return ready if owner is not None and owner.pid == ready.pid else None
+
+
+def running(folder: Path) -> Ready:
+    """Return the daemon that runs over a folder; SourceUnavailable DAEMON_UNREACHABLE where there is none.
+
+    A daemon that was killed leaves its ready file: what listens there by now may be anybody's, and is told nothing.
+    """
+    ready = find(folder)
+    if ready is None or not is_held(folder):
+        raise SourceUnavailable(Code.DAEMON_UNREACHABLE, f"no daemon runs over {folder}: `atlasd serve` starts one")
+    return ready
+
+
+def ask(
+    ready: Ready,
+    folder: Path,
+    method: str,
+    path: str,
+    kind: type[T],
+    body: msgspec.Struct | None = None,
+    timeout_s: float | None = _TIMEOUT_S,
+) -> T:
+    """Send a daemon one request, with the folder's token, and decode its answer.
+
+    AtlasError as the daemon said; SourceUnavailable DAEMON_UNREACHABLE where it does not answer.
+    """
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TokenFile(folder).read()}"}
+    content = None if body is None else msgspec.json.encode(body)
+    while True:
+        status, answer = _exchange(ready, method, path, content, headers, timeout_s)
+        if status < http.client.BAD_REQUEST:
+            return msgspec.json.decode(answer or b"null", type=kind)
+        failure = _failure(status, msgspec.json.decode(answer, type=messages.ErrorAnswer).error)
+        if not isinstance(failure, TooManyRequests):
+            raise failure
+        # Others are starting jobs as well: a command line waits its turn.
+        time.sleep(float(str((failure.details or {}).get("retry_after_s", 1.0))))
+
+
+def health(ready: Ready, folder: Path) -> Health:
+    """Ask a daemon how it is; raises as `ask` does."""
+    return ask(ready, folder, "GET", "/api/v1/health", Health, timeout_s=_HEALTH_S)
+
+
+def feeds(ready: Ready, folder: Path) -> list[messages.FeedStatus]:
+    """Ask a daemon how its feeds are doing; raises as `ask` does."""
+    return ask(ready, folder, "GET", "/api/v1/feeds", messages.FeedList, timeout_s=_HEALTH_S).results
+
+
+def _exchange(
+    ready: Ready, method: str, path: str, content: bytes | None, headers: dict[str, str], timeout_s: float | None
+) -> tuple[int, bytes]:
+    host = ready.url.removeprefix("http://").rpartition(":")[0].strip("[]")
+    connection = http.client.HTTPConnection(host, ready.port, timeout=timeout_s)
+    try:
+        connection.request(method, path, content, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceUnavailable(
+            Code.DAEMON_UNREACHABLE,
+            f"the daemon (process {ready.pid}) does not answer at {ready.url}: {error}",
+        ) from error
+    finally:
+        connection.close()
 
 
 class DaemonClient:
@@ -209,20 +288,4 @@ class DaemonClient:
         body: msgspec.Struct | None = None,
         timeout_s: float | None = _TIMEOUT_S,
     ) -> T:
-        host = self._ready.url.removeprefix("http://").rpartition(":")[0].strip("[]")
-        connection = http.client.HTTPConnection(host, self._ready.port, timeout=timeout_s)
-        try:
-            content = None if body is None else msgspec.json.encode(body)
-            connection.request(method, path, content, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise SourceUnavailable(
-                Code.DAEMON_UNREACHABLE,
-                f"the daemon (process {self._ready.pid}) does not answer at {self._ready.url}: {error}",
-            ) from error
-        finally:
-            connection.close()
-        if response.status >= http.client.BAD_REQUEST:
-            raise _failure(response.status, msgspec.json.decode(answer, type=messages.ErrorAnswer).error)
-        return msgspec.json.decode(answer or b"null", type=kind)
+        return ask(self._ready, self._folder, method, path, kind, body, timeout_s)

@@ -22,11 +22,13 @@ from adapters.binance.config import BinanceConfig
 from adapters.coinbase.config import CoinbaseConfig
 from adapters.registry import VenueSettings
 from daemon.api.settings import HttpConfig
+from daemon.app import keychain
 from daemon.app.logs import LogConfig
 from daemon.app.recording import FeedConfig
 from daemon.app.resources import resource
 from daemon.app.scheduler import ScheduleConfig
 from daemon.core.errors import Code, ConfigError
+from daemon.core.secret import is_secret
 from daemon.ingest.recording import RecordConfig
 from daemon.research.backtest_memory import BacktestConfig
 from daemon.research.executors import WorkersConfig
@@ -36,7 +38,9 @@ from daemon.store.env import StoreConfig
 from daemon.store.upkeep import RetentionConfig
 
 APPLICATION: Final = "atlasd"
-_PLACEHOLDER: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
+PLACEHOLDER: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
+# Nothing, or a placeholder by itself, whose default would be a secret in the file as well.
+_SECRET_FROM_OUTSIDE: Final = re.compile(r"(\$\{[A-Za-z_][A-Za-z0-9_]*:?\})?")
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,8 +69,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def venues(self) -> VenueSettings:
-        """What adapters of venues need."""
-        return VenueSettings(self.binance, self.coinbase)
+        """What adapters of venues need, with the secrets that only the keychain has."""
+        return VenueSettings(keychain.filled("binance", self.binance), keychain.filled("coinbase", self.coinbase))
 
     def data_dir(self, chosen: Path | None = None) -> Path:
         """Return the data folder: `--data-dir`, else the configured one, else the system's per-user folder."""
@@ -81,8 +85,8 @@ def load(chosen: Path | None = None) -> Config:
     ConfigError CONFIG_INVALID names the file, the key and what is allowed.
     """
     merged: dict[str, Any] = {}
-    for path in _layers(chosen):
-        _merge(merged, _checked(Config, _read(path), path, ()))
+    for path in layers(chosen):
+        _merge(merged, _checked(Config, read_layer(path), path, ()))
         try:
             settings = msgspec.convert(merged, Config)
         except msgspec.ValidationError as error:  # what no single key shows
@@ -95,7 +99,8 @@ def user_file() -> Path:
     return Path(platformdirs.user_config_dir(APPLICATION, appauthor=False)) / "config.toml"
 
 
-def _layers(chosen: Path | None) -> list[Path]:
+def layers(chosen: Path | None) -> list[Path]:
+    """Return the files that are read, the shipped one first; later ones go over it."""
     layers = [resource("config.toml")]
     if user_file().exists():
         layers.append(user_file())
@@ -104,7 +109,8 @@ def _layers(chosen: Path | None) -> list[Path]:
     return layers
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_layer(path: Path) -> dict[str, Any]:
+    """Decode one file as it is written; ConfigError CONFIG_INVALID."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -125,6 +131,8 @@ def _checked(kind: Any, value: Any, path: Path, keys: tuple[str, ...]) -> Any:
         inner_kind = typing.get_args(kind)[1]
         table = _table(value, path, keys)
         return {key: _checked(inner_kind, inner, path, (*keys, key)) for key, inner in table.items()}
+    if is_secret(kind) and isinstance(value, str) and not _SECRET_FROM_OUTSIDE.fullmatch(value):
+        raise _written_secret(path, keys)
     filled = _fill(value)
     if filled != value and isinstance(filled, str) and typing.get_origin(kind) is list:
         filled = [part.strip() for part in filled.split(",") if part.strip()]
@@ -161,7 +169,7 @@ def _fill(value: Any) -> Any:
         name, default = match.groups()
         return os.environ.get(name, default if default is not None else "")
 
-    return _PLACEHOLDER.sub(environment, value)
+    return PLACEHOLDER.sub(environment, value)
 
 
 def _allowed(kind: Any) -> str:
@@ -186,6 +194,18 @@ def _allowed(kind: Any) -> str:
     if typing.get_origin(kind) is list:
         return "a list of texts"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(kind, str(kind))
+
+
+def _written_secret(path: Path, keys: tuple[str, ...]) -> ConfigError:
+    """Refuse a secret in a file, which is copied, shown and backed up; the message does not repeat it."""
+    key = ".".join(keys)
+    variable = keychain.variable(key)
+    return ConfigError(
+        Code.SECRET_IN_FILE,
+        f"{path}: {key}: secrets are not taken from files. Remove it there; `atlasd secret set {key}` puts it into "
+        f'the system\'s keychain, or set {variable} in the environment, which "${{{variable}:}}" stands for',
+        {"file": str(path), "key": key},
+    )
 
 
 def _wrong(path: Path, keys: tuple[str, ...], reason: str) -> ConfigError:

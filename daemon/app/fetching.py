@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from adapters.binance.download import ArchiveFile, Fetched, Quarantined
     from adapters.binance.download import Outcome as Downloaded
     from adapters.registry import VenueSettings
-    from daemon.app.wiring import Writer
+    from daemon.app.writing import Writer
     from daemon.ingest.bars import ImportReport
 
 _EPOCH: Final = date(1970, 1, 1)

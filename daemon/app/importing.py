@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from adapters.binance.archive import ArchiveFile
-    from daemon.app.wiring import Writer
+    from daemon.app.writing import Writer
     from daemon.core.ports import TickFile
     from daemon.ingest.bars import ImportReport
     from daemon.ingest.funding import FundingReport

@@ -58,6 +58,16 @@ class WriterLock:
         self._lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Tell whether some process, perhaps this one, holds a folder's writer lock."""
+    lock = filelock.FileLock(folder / _LOCK, blocking=False)
+    try:
+        with lock:
+            return False
+    except filelock.Timeout:
+        return True
+
+
 def read_owner(folder: Path) -> Owner | None:
     """Return who holds, or last held, the lock; None where no one left a readable note."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 import threading
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,16 +13,21 @@ if TYPE_CHECKING:
 
     Listener: TypeAlias = Callable[[Event], None]
 
-_log = logging.getLogger(__name__)
+
+def _unhandled(_event: Event) -> None:
+    """Do with the exception at hand what Python does with those that end a thread."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 class Bus:
     """Hands every event to every listener, on the thread that publishes it; listeners must not wait.
 
-    A listener that fails is logged and does not keep the others, or the publisher, from going on.
+    failed: told of an event that a listener failed on, with the exception at hand, so that it can be logged. It keeps
+    neither the other listeners nor the publisher from going on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Listener = _unhandled) -> None:
+        self._failed = failed
         self._lock = threading.Lock()
         self._listeners: tuple[Listener, ...] = ()
 
@@ -44,4 +49,4 @@ class Bus:
                 listener(event)
             except Exception:  # noqa: BLE001
                 # The boundary between who publishes and who listens: a defect there must not fail a backtest here.
-                _log.exception("a listener failed on %s", event.NAME)
+                self._failed(event)

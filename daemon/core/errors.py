@@ -21,6 +21,11 @@ class Code(StrEnum):
     STRATEGIES_INVALID = "STRATEGIES_INVALID"
     CACHE_UNUSABLE = "CACHE_UNUSABLE"
     ADDRESS_UNAVAILABLE = "ADDRESS_UNAVAILABLE"
+    DATA_DIR_SHARED = "DATA_DIR_SHARED"
+    TOKEN_UNUSABLE = "TOKEN_UNUSABLE"  # noqa: S105 - a code
+    SECRET_IN_FILE = "SECRET_IN_FILE"  # noqa: S105 - a code
+    SECRET_NOT_FOUND = "SECRET_NOT_FOUND"  # noqa: S105 - a code
+    KEYCHAIN_UNAVAILABLE = "KEYCHAIN_UNAVAILABLE"
     # Requests.
     INVALID_REQUEST = "INVALID_REQUEST"
     INVALID_JSON = "INVALID_JSON"
@@ -165,6 +170,10 @@ class SourceDataInvalid(AtlasError):  # noqa: N818
 
 class Unauthorized(AtlasError):  # noqa: N818
     """The caller shows who it is (HTTP 401)."""
+
+
+class TooManyRequests(AtlasError):  # noqa: N818
+    """The caller waits `details["retry_after_s"]` seconds (HTTP 429)."""
 
 
 class NotAvailable(AtlasError):  # noqa: N818

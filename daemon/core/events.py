@@ -6,9 +6,10 @@ Names and fields are those of the app's protocol; times are Unix ms. A later roo
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -136,14 +137,138 @@ EVENTS: Final[dict[str, type[Event]]] = {
     )
 }
 
-RESERVED: Final = ("signal:new", "signal:expired", "trade:executed", "killswitch:triggered", "block:update")
-"""Names of the app's protocol that nothing here sends yet; they may be subscribed to."""
+# Events of rooms that are not built yet: described for whoever writes a client, sent by nothing. They may be subscribed
+# to.
+
+SignalSource: TypeAlias = Literal[
+    "technical", "sentiment", "perplexity", "on_chain", "custom", "external", "ai_research"
+]
+SignalType: TypeAlias = Literal[
+    "entry", "exit", "scale_in", "scale_out", "stop_loss", "take_profit", "rebalance", "hedge"
+]
+Side: TypeAlias = Literal["long", "short"]
+TriggerType: TypeAlias = Literal[
+    "daily_loss",
+    "weekly_loss",
+    "drawdown",
+    "consecutive_losses",
+    "volatility_spike",
+    "liquidity_crisis",
+    "connection_lost",
+    "api_error",
+    "manual",
+]
+KillAction: TypeAlias = Literal[
+    "close_all_positions",
+    "cancel_all_orders",
+    "pause_trading",
+    "stop_trading",
+    "hedge_positions",
+    "notify_user",
+    "send_alert",
+]
+
+
+class IndicatorReading(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an indicator says in a signal. signal: in words; strength: 0 to 100."""
+
+    name: str
+    value: float
+    signal: str
+    strength: float
+
+
+class Signal(Event, frozen=True, kw_only=True):
+    """A signal, as it is listed and as it is told when it is new.
+
+    strength: 0 to 100; confidence: 0 to 1; prices: quote currency; suggested_position_size: base units; expires_at:
+    None where it stays until it is withdrawn.
+    """
+
+    NAME: ClassVar = "signal:new"
+
+    source: SignalSource
+    source_channel: str | None = None
+    symbol: str
+    side: Side
+    type: SignalType
+    strength: Annotated[float, Meta(ge=0, le=100)]
+    confidence: Annotated[float, Meta(ge=0, le=1)]
+    timeframe: str | None = None
+    current_price: float | None = None
+    suggested_entry: float | None = None
+    suggested_stop_loss: float | None = None
+    suggested_take_profit: float | None = None
+    indicators: list[IndicatorReading] = []
+    suggested_position_size: float | None = None
+    timestamp: int
+    expires_at: int | None = None
+    reasoning: str | None = None
+    sentiment: float | str | None = None
+    metadata: dict[str, Any] = {}
+
+
+class SignalExpired(Event, frozen=True, kw_only=True):
+    """A signal holds no longer."""
+
+    NAME: ClassVar = "signal:expired"
+
+    symbol: str
+    expired_at: int
+
+
+class TradeExecuted(Event, frozen=True, kw_only=True):
+    """An order was filled, whole or in part. id: of the fill. price, fee: quote currency; quantity: base units."""
+
+    NAME: ClassVar = "trade:executed"
+
+    order_id: str
+    strategy_id: str | None = None
+    signal_id: str | None = None
+    symbol: str
+    side: Side
+    quantity: float
+    price: float
+    fee: float
+    timestamp: int
+
+
+class KillSwitchTriggered(Event, frozen=True, kw_only=True):
+    """Trading was halted. id: of the halt. trigger: id of the configured one, None for one by hand."""
+
+    NAME: ClassVar = "killswitch:triggered"
+
+    trigger: str | None = None
+    type: TriggerType
+    reason: str
+    actions_executed: list[KillAction]
+    triggered_at: int
+    cooldown_ends_at: int | None = None
+
+
+class BlockUpdated(Event, frozen=True, kw_only=True):
+    """A chain has a new block. id: its hash. base_fee_gwei: None where the chain has none."""
+
+    NAME: ClassVar = "block:update"
+    IS_FACT: ClassVar = False
+
+    chain: str
+    number: int
+    timestamp: int
+    base_fee_gwei: float | None = None
+    transactions: int | None = None
+
+
+RESERVED: Final[dict[str, type[Event]]] = {
+    kind.NAME: kind for kind in (Signal, SignalExpired, TradeExecuted, KillSwitchTriggered, BlockUpdated)
+}
+"""By name, those of the app's protocol that nothing here sends yet."""
 
 Fields: TypeAlias = dict[str, Any]
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """A fact as the journal has it. seq: its place, from 1; time_ms: when it was written; fields: of its event."""
+    """A fact as the journal has it. seq: its place, from 1; time_ms: when it was written; fields: its event as JSON."""
 
     seq: int
     name: str

@@ -137,6 +137,20 @@ def decimate(time_ns: Int64s, columns: Sequence[Float64s], most: int = 2_000) ->
     return np.unique(np.concatenate(rows))
 
 
+def extremes(time_ns: Int64s, column: Float64s, start_ns: TsNs, width_ns: int) -> Int64s:
+    """Choose the rows of the smallest and of the largest value in each span of `width_ns` from `start_ns` on.
+
+    time_ns: (n,) int64, ascending, none before start_ns. column: (n,) float64, finite. width_ns: > 0.
+    Returns rows in ascending order, two a span at most: of equal values the first. Taken of rows that were chosen so,
+    from parts of a series, the same spans give the extremes of the whole.
+    """
+    if not time_ns.size:
+        return np.empty(0, dtype=np.int64)
+    starts = np.flatnonzero(np.diff((time_ns - start_ns) // width_ns, prepend=-1))
+    rows = [_first_rows(column, best.reduceat(column, starts), starts) for best in (np.minimum, np.maximum)]
+    return np.unique(np.concatenate(rows))
+
+
 def _first_rows(column: Float64s, sought: Float64s, starts: Int64s) -> Int64s:
     """Row of the first `sought` value of each span."""
     hits = np.flatnonzero(column == np.repeat(sought, np.diff(starts, append=column.size)))

@@ -53,10 +53,6 @@ class Active:
         self.progress: BacktestProgress | None = None
         self.started_s = 0.0
 
-    def tell(self, progress: BacktestProgress) -> None:
-        """Note how far it is."""
-        self.progress = progress
-
     def status(self) -> BacktestStatus:
         """Tell how it is doing at this moment."""
         status, progress = self.state.status, self.progress

@@ -3,8 +3,8 @@
 A submission is on disk before its id is told. That a backtest is running is written within STARTED_WITHIN_S, with
 whatever else is committed; nobody waits for it. So a process that is killed leaves every backtest that ran for longer
 marked as running, and the next one queues it again, until it has been started MOST_ATTEMPTS times: what takes the
-process down with it must not do so for ever. Stopping the daemon in order costs no attempt. A result, its columns and
-the last state are one transaction; the worker packs them, this process copies bytes.
+process down with it must not do so for ever. Stopping the daemon in order costs no attempt. A result, its columns, the
+last state and the fact that it has ended are one transaction; the worker packs them, this process copies bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, JobFailed
+from daemon.research import announcing
 from daemon.research import backtest_records as records
 from daemon.research.backtest_memory import memory_bound
 from daemon.research.backtest_records import BacktestJob, Finished, Request, StoredBacktest
@@ -31,20 +32,24 @@ from daemon.research.backtest_states import Active, changed, failed, settled
 from daemon.research.parameters import read_specification
 from daemon.research.plans import RUN_ID_PATTERN
 from daemon.research.runs import SPOOL_FOLDER
-from daemon.store.group_commit import GroupCommit
+from daemon.store.group_commit import GroupCommit, together
+from daemon.store.journal import UNHEARD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from daemon.core.backtest import BacktestSpec
+    from daemon.core.events import Event
     from daemon.core.market import TsNs
     from daemon.core.strategy import RiskProfile
+    from daemon.research.backtest_records import BacktestProgress
     from daemon.research.backtest_result import BacktestResult, Priority, Status
     from daemon.research.executors import Executor
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment, Transaction
+    from daemon.store.journal import Announcement, Announcer
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +67,9 @@ class Backtests:
     resumes: whether backtests that an earlier process left are worked off here; otherwise they stay queued for one
     that does. There is one of these for a store at a time, under the writer lock, and `Runs` is made before it: that
     one clears the spool folder.
+
+    journal: gets the fact of every end, with the state that ends. publish: told progress, ten times a second a
+    backtest at the most, from the thread that has it.
     """
 
     def __init__(
@@ -74,6 +82,8 @@ class Backtests:
         *,
         resumes: bool = True,
         now_ns: Callable[[], TsNs] = time.time_ns,
+        journal: Announcer = UNHEARD,
+        publish: Callable[[Event], None] = announcing.nobody,
     ) -> None:
         self._env = env
         self._bars = bars
@@ -81,6 +91,8 @@ class Backtests:
         self._profiles = profiles
         self._executor = executor
         self._now_ns = now_ns
+        self._journal = journal
+        self._publish = publish
         self._commits = GroupCommit(env)
         self._active: dict[str, Active] = {}
         self._unstored: dict[str, BacktestStatus] = {}
@@ -124,6 +136,7 @@ class Backtests:
         except AtlasError:
             self._forget(status.id)
             raise
+        self._publish(announcing.backtest_progress(status))
         self._start(active)
         return status
 
@@ -258,7 +271,7 @@ class Backtests:
 
         future = self._executor.submit(
             job,
-            active.tell,
+            partial(self._told, active),
             active.cancelled,
             priority=status.priority,
             memory_bytes=active.state.memory_bytes,
@@ -277,13 +290,12 @@ class Backtests:
             (state for state in states if state.status.completed_at is None), key=lambda state: state.sequence
         )
         left = [settled(state, self._now_ms()) for state in unended]
-
-        def store(transaction: Transaction) -> None:
-            for state in left:
-                records.put_state(transaction, state)
-
+        announced = [self._announced(state) for state in left if state.status.status == "failed"]
         if left != unended:
-            self._env.write(store)
+            states_left = [partial(records.put_state, state=state) for state in left]
+            self._env.write(together(*states_left, *(each.put for each in announced)))
+        for each in announced:
+            each.tell()
         for state in left:
             if state.status.status == "queued":
                 active = self._active[state.status.id] = Active(state, is_kept=not resumes)
@@ -302,6 +314,11 @@ class Backtests:
         running = changed(active.state, status="running", attempts=attempts, started_at=self._now_ms())
         active.state = running
         self._commits.post(lambda transaction: records.put_state(transaction, running), within_s=STARTED_WITHIN_S)
+        self._publish(announcing.backtest_progress(running.status))
+
+    def _told(self, active: Active, progress: BacktestProgress) -> None:
+        active.progress = progress
+        self._publish(announcing.backtest_progress(active.status()))
 
     def _ended(self, active: Active, spool: Path, future: Future[Finished]) -> None:
         try:
@@ -334,28 +351,38 @@ class Backtests:
             verdict=finished.verdict,
         )
 
+        announced = self._announced(ended)
+
+        def finish(transaction: Transaction) -> None:
+            records.put_finished(transaction, ended, finished, spool)
+
         def stored(error: AtlasError | None) -> None:
             if error is None:
-                self._settle(active, ended, spool)
+                self._settle(active, ended, announced, spool)
             else:  # a state is small: there may be room for it where there was none for the result
-                unstored = failed(active.state, error, self._now_ms())
-                self._settle(active, unstored, spool, self._try(unstored))
+                self._unfinished(active, failed(active.state, error, self._now_ms()), spool)
 
-        self._commits.post(lambda transaction: records.put_finished(transaction, ended, finished, spool), stored)
+        self._commits.post(together(finish, announced.put), stored)
 
     def _failed(self, active: Active, error: AtlasError, spool: Path | None = None) -> None:
         ended = failed(active.state, error, self._now_ms())
+        announced = self._announced(ended)
         self._commits.post(
-            lambda transaction: records.put_state(transaction, ended), partial(self._settle, active, ended, spool)
+            together(partial(records.put_state, state=ended), announced.put),
+            partial(self._settle, active, ended, announced, spool),
         )
 
-    def _try(self, state: StoredBacktest) -> AtlasError | None:
-        """Store a state at once, on the committing thread."""
+    def _unfinished(self, active: Active, ended: StoredBacktest, spool: Path) -> None:
+        """Store the failure of a backtest whose result could not be, at once, on the committing thread."""
+        announced, unstored = self._announced(ended), None
         try:
-            self._env.write(lambda transaction: records.put_state(transaction, state))
+            self._env.write(together(partial(records.put_state, state=ended), announced.put))
         except AtlasError as error:
-            return error
-        return None
+            unstored = error
+        self._settle(active, ended, announced, spool, unstored)
+
+    def _announced(self, ended: StoredBacktest) -> Announcement:
+        return self._journal.announce(announcing.backtest_end(ended.status))
 
     def _interrupted(self, active: Active, spool: Path) -> None:
         """Leave a backtest queued that the end of this process, in order, kept from ending."""
@@ -370,9 +397,14 @@ class Backtests:
             self._commits.post(lambda transaction: records.put_state(transaction, queued))
 
     def _settle(
-        self, active: Active, ended: StoredBacktest, spool: Path | None, error: AtlasError | None = None
+        self,
+        active: Active,
+        ended: StoredBacktest,
+        announced: Announcement,
+        spool: Path | None,
+        error: AtlasError | None = None,
     ) -> None:
-        """Let go of a backtest whose last state is on disk. It is active until then: its id may be deleted after."""
+        """Let go of a backtest whose last state is on disk, then tell: who hears of it may ask for it, or delete it."""
         status = ended.status
         if error is not None:
             # Told from memory while this process lives; the next one finds it as it was, and works it off again.
@@ -384,6 +416,10 @@ class Backtests:
         active.state = ended
         self._forget(status.id)
         _log.info("backtest %s %s", status.id, status.status)
+        if error is None:
+            announced.tell()
+        else:  # no fact, for the next process works it off again
+            self._publish(announcing.backtest_progress(status))
 
     def _forget(self, backtest_id: str) -> None:
         with self._changed:

@@ -64,10 +64,21 @@ class Flag(Protocol):
         """Tell."""
 
 
+class WorkerCounts(NamedTuple):
+    """Workers there should be, those that live, and those that are being started."""
+
+    wanted: int
+    alive: int
+    starting: int
+
+
 class Executor(Protocol):
     """Runs jobs, several at a time."""
 
     workers: int
+
+    def counts(self) -> WorkerCounts:
+        """Count the workers."""
 
     def submit(
         self,
@@ -165,6 +176,10 @@ class _Workers(ABC):
                 task.future.set_exception(_interrupted())
 
     @abstractmethod
+    def counts(self) -> WorkerCounts:
+        """Count the workers."""
+
+    @abstractmethod
     def _hands(self, number: int) -> AbstractContextManager[_Perform]:
         """Make what a thread runs its jobs with, for as long as the thread lives."""
 
@@ -222,6 +237,10 @@ class ThreadExecutor(_Workers):
         self._loading = threading.Lock()
         self.start()
 
+    def counts(self) -> WorkerCounts:
+        """Count the threads."""
+        return WorkerCounts(self.workers, sum(thread.is_alive() for thread in self._threads), 0)
+
     def _hands(self, number: int) -> AbstractContextManager[_Perform]:  # noqa: ARG002
         return nullcontext(self._perform)
 
@@ -241,9 +260,17 @@ class ProcessExecutor(_Workers):
         super().__init__(workers, memory_bytes)
         self._setup = setup
         self._kernels_cached = threading.Event()
+        self._all_hands: list[_Hands] = []
+
+    def counts(self) -> WorkerCounts:
+        """Count the processes; one that died is replaced when it is next needed."""
+        begun = [hands for hands in list(self._all_hands) if hands.has_begun]
+        return WorkerCounts(self.workers, sum(hands.is_alive for hands in begun), self.workers - len(begun))
 
     def _hands(self, number: int) -> AbstractContextManager[_Perform]:
-        return _Hands(self._setup, number, self._closing, self._kernels_cached)
+        hands = _Hands(self._setup, number, self._closing, self._kernels_cached)
+        self._all_hands.append(hands)
+        return hands
 
 
 class _Worker(NamedTuple):
@@ -268,6 +295,14 @@ class _Hands:
         self._kernels_cached = kernels_cached
         self._context = multiprocessing.get_context("spawn")
         self._worker: _Worker | None = None
+        self.has_begun = False
+        """Whether its first process was started, or could not be."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has a process that lives. May be asked from any thread."""
+        worker = self._worker
+        return worker is not None and not worker.has_died
 
     def __enter__(self) -> Self:
         """Spawn at start-up; all but the first wait until the kernels are in the cache."""
@@ -280,6 +315,7 @@ class _Hands:
         except OSError as error:
             _log.error("worker %d could not be started: %s", self._number, error)
         finally:
+            self.has_begun = True
             self._kernels_cached.set()
         return self
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ import msgspec
 
 from daemon.core.backtest import Validation
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, JobFailed
+from daemon.research import announcing
 from daemon.research.backtest_memory import days_of_range, memory_bound
 from daemon.research.backtest_states import Flag, changed, failed, settled
 from daemon.research.optimization import records
@@ -31,12 +33,15 @@ from daemon.research.optimization.records import (
 from daemon.research.optimization.request import planned
 from daemon.research.optimization.result import OptimizationStatus
 from daemon.research.plans import RUN_ID_PATTERN
-from daemon.store.group_commit import GroupCommit
+from daemon.research.worker import Paced
+from daemon.store.group_commit import GroupCommit, together
+from daemon.store.journal import UNHEARD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
+    from daemon.core.events import Event
     from daemon.core.market import TsNs
     from daemon.core.strategy import RiskProfile
     from daemon.research.executors import Executor
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment, Transaction
+    from daemon.store.journal import Announcement, Announcer
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +62,14 @@ _NS_PER_MS: Final = 1_000_000
 
 
 class _Active:
-    """An optimisation that has not ended. future: None until the executor has it, or where another process will."""
+    """An optimisation that has not ended. future: None until the executor has it, or where another process will.
 
-    def __init__(self, state: StoredOptimization) -> None:
+    publish: told how it is doing, ten times a second at the most; blocks of points may come faster.
+    """
+
+    def __init__(self, state: StoredOptimization, publish: Callable[[Event], None]) -> None:
         self.state = state
+        self.publish = Paced(publish)
         self.cancelled = Flag()
         self.future: Future[Optimized] | None = None
         self.progress: OptimizationProgress | None = None
@@ -80,7 +90,8 @@ class Optimizations:
     """All optimisations of one store. Methods may be called from any thread.
 
     resumes: whether optimisations that an earlier process left are worked off here. There is one of these for a store
-    at a time, under the writer lock.
+    at a time, under the writer lock. journal: gets the fact of every end, with the state that ends. publish: told
+    progress, from the thread that has it.
     """
 
     def __init__(
@@ -93,6 +104,8 @@ class Optimizations:
         *,
         resumes: bool = True,
         now_ns: Callable[[], TsNs] = time.time_ns,
+        journal: Announcer = UNHEARD,
+        publish: Callable[[Event], None] = announcing.nobody,
     ) -> None:
         self._env = env
         self._bars = bars
@@ -100,6 +113,8 @@ class Optimizations:
         self._profiles = profiles
         self._executor = executor
         self._now_ns = now_ns
+        self._journal = journal
+        self._publish = publish
         self._commits = GroupCommit(env)
         self._active: dict[str, _Active] = {}
         self._changed = threading.Condition()
@@ -128,6 +143,7 @@ class Optimizations:
         except AtlasError:
             self._forget(status.id)
             raise
+        self._publish(announcing.optimization_progress(status))
         self._start(active)
         return status
 
@@ -148,8 +164,9 @@ class Optimizations:
             queued = changed(
                 state, status="queued", attempts=0, started_at=None, completed_at=None, error=None, error_code=None
             )
-            active = self._active[optimization_id] = _Active(queued)
+            active = self._active[optimization_id] = _Active(queued, self._publish)
         self._commits.commit(lambda transaction: records.put_state(transaction, queued))
+        self._publish(announcing.optimization_progress(queued.status))
         self._start(active)
         return queued.status
 
@@ -206,6 +223,10 @@ class Optimizations:
             stored = [state.status for state in records.stored_states(transaction)]
         return [active.status() if (active := self._active.get(each.id)) else each for each in stored]
 
+    def counts(self) -> Counter[str]:
+        """Count the optimisations that have not ended, by status."""
+        return Counter(each.state.status.status for each in dict(self._active).values())
+
     def result(self, optimization_id: str) -> OptimizationResult:
         """Return a result; NotFound OPTIMIZATION_NOT_FOUND, Conflict OPTIMIZATION_NOT_FINISHED where there is none."""
         active = self._active.get(optimization_id)
@@ -242,7 +263,8 @@ class Optimizations:
                 created_at=self._now_ms(),
                 memory_bound_mb=round(memory_bytes / _MIB, 1),
             )
-            active = self._active[chosen] = _Active(StoredOptimization(self._sequence, memory_bytes, status))
+            state = StoredOptimization(self._sequence, memory_bytes, status)
+            active = self._active[chosen] = _Active(state, self._publish)
         return active
 
     def _start(self, active: _Active) -> None:
@@ -271,10 +293,14 @@ class Optimizations:
         unended = [state for state in reversed(states) if state.status.completed_at is None]
         for state in unended:
             left = settled(state, self._now_ms())
-            if left is not state:
+            if left.status.status == "failed":
+                announced = self._announced(left)
+                self._env.write(together(partial(records.put_state, state=left), announced.put))
+                announced.tell()
+            elif left is not state:
                 self._env.write(partial(records.put_state, state=left))
             if left.status.status == "queued":
-                active = self._active[left.status.id] = _Active(left)
+                active = self._active[left.status.id] = _Active(left, self._publish)
                 if resumes:
                     try:
                         self._start(active)
@@ -288,11 +314,15 @@ class Optimizations:
         active.started_s = time.monotonic()
         attempts = active.state.status.attempts + 1
         self._change(active, changed(active.state, status="running", attempts=attempts, started_at=self._now_ms()))
+        self._publish(announcing.optimization_progress(active.state.status))
 
     def _told(self, active: _Active, progress: OptimizationProgress) -> None:
         active.progress = progress
-        if (rows := progress.rows) is None:
-            return
+        if progress.rows is not None:
+            self._keep(active, progress, progress.rows)
+        active.publish(announcing.optimization_progress(active.status()))
+
+    def _keep(self, active: _Active, progress: OptimizationProgress, rows: Rows) -> None:
         optimization_id = active.state.status.id
         state = active.state = changed(active.state, **_best(active.state.status, rows, self._ranges(optimization_id)))
 
@@ -326,19 +356,29 @@ class Optimizations:
             active.state, status="completed", progress=100.0, completed_at=self._now_ms(), verdict=outcome.verdict
         )
 
+        announced = self._announced(ended)
+
+        def finish(transaction: Transaction) -> None:
+            records.put_finished(transaction, ended, outcome)
+
         def stored(error: AtlasError | None) -> None:
             if error is None:
-                self._settle(active, ended, None)
+                self._settle(active, ended, announced, None)
             else:  # a state is small: there may be room for it where there was none for the result
                 self._failed(active, error)
 
-        self._commits.post(lambda transaction: records.put_finished(transaction, ended, outcome), stored)
+        self._commits.post(together(finish, announced.put), stored)
 
     def _failed(self, active: _Active, error: AtlasError) -> None:
         ended = failed(active.state, error, self._now_ms())
+        announced = self._announced(ended)
         self._commits.post(
-            lambda transaction: records.put_state(transaction, ended), partial(self._settle, active, ended)
+            together(partial(records.put_state, state=ended), announced.put),
+            partial(self._settle, active, ended, announced),
         )
+
+    def _announced(self, ended: StoredOptimization) -> Announcement:
+        return self._journal.announce(announcing.optimization_end(ended.status))
 
     def _interrupted(self, active: _Active) -> None:
         """Leave an optimisation queued that the end of this process, in order, kept from ending."""
@@ -350,14 +390,20 @@ class Optimizations:
         active.state = state
         self._commits.post(lambda transaction: records.put_state(transaction, state))
 
-    def _settle(self, active: _Active, ended: StoredOptimization, error: AtlasError | None) -> None:
-        """Let go of an optimisation whose last state is on disk, or cannot be put there."""
+    def _settle(
+        self, active: _Active, ended: StoredOptimization, announced: Announcement, error: AtlasError | None
+    ) -> None:
+        """Let go of an optimisation whose last state is on disk, or cannot be put there, then tell."""
         status = ended.status
         if error is not None:
             _log.error("optimisation %s ended, but its state could not be stored: %s", status.id, error.message)
         active.state = ended
         self._forget(status.id)
         _log.info("optimisation %s %s", status.id, status.status)
+        if error is None:
+            announced.tell()
+        else:  # no fact, for the next process works it off again
+            self._publish(announcing.optimization_progress(status))
 
     def _forget(self, optimization_id: str) -> None:
         with self._changed:

@@ -11,7 +11,9 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,20 +22,26 @@ import msgspec
 from daemon.core.errors import AtlasError, Code, Conflict, JobFailed
 from daemon.core.market import Timeframe, TsNs
 from daemon.core.strategy import RiskProfile
+from daemon.research import announcing
 from daemon.research.plans import Plan, ProbeJob, ProbeRequest, Target, date_range, plan
 from daemon.research.records import ACTIVE, KIND, Failure, Run, RunView, Status, notes_on, stored_run, stored_runs
 from daemon.research.selection import fingerprint
 from daemon.research.strategies import digest
+from daemon.research.worker import Paced
 from daemon.store import documents, results
+from daemon.store.group_commit import together
+from daemon.store.journal import UNHEARD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
+    from daemon.core.events import Event
     from daemon.research.executors import Executor
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment, Transaction
+    from daemon.store.journal import Announcement, Announcer
     from daemon.store.results import JobIndex
 
 _log = logging.getLogger(__name__)
@@ -43,9 +51,10 @@ UPLOAD_SUFFIX: Final = ".upload"
 
 
 class _Active:
-    """A run in this process; its lock guards every field."""
+    """A run in this process; its lock guards every field. publish: told how it is doing; its jobs tell side by side."""
 
-    def __init__(self, run: Run, plan_: Plan) -> None:
+    def __init__(self, run: Run, plan_: Plan, publish: Callable[[Event], None]) -> None:
+        self.publish = Paced(publish)
         self.run = run
         self.plan = plan_
         self.cancelled = threading.Event()
@@ -72,7 +81,11 @@ class _Active:
 
 
 class Runs:
-    """All runs of one store. Methods may be called from any thread."""
+    """All runs of one store. Methods may be called from any thread.
+
+    journal: gets the fact of every end, with the state that ends. publish: told progress, ten times a second a run at
+    the most, from the thread that has it.
+    """
 
     def __init__(
         self,
@@ -84,6 +97,8 @@ class Runs:
         *,
         now_ns: Callable[[], TsNs] = time.time_ns,
         spares_uploads_s: float = 0.0,
+        journal: Announcer = UNHEARD,
+        publish: Callable[[Event], None] = announcing.nobody,
     ) -> None:
         self._spares_uploads_s = spares_uploads_s
         self._env = env
@@ -92,6 +107,8 @@ class Runs:
         self._profiles = profiles
         self._executor = executor
         self._now_ns = now_ns
+        self._journal = journal
+        self._publish = publish
         self._active: dict[str, _Active] = {}
         self._lock = threading.Lock()
         self._spool = env.path.parent / SPOOL_FOLDER
@@ -116,8 +133,9 @@ class Runs:
                 self._check_same(stored, plan_, indexes)
             run = self._queued(plan_, stored, indexes)
             self._env.write(lambda transaction: documents.put(transaction, KIND, run.run_id, run))
-            active = _Active(run, plan_)
+            active = _Active(run, plan_, self._publish)
             self._active[run.run_id] = active
+        self._publish(announcing.probe_progress(active.view()))
         jobs = self._jobs(plan_, indexes)
         active.jobs_left = len(jobs)
         if not jobs:
@@ -179,6 +197,10 @@ class Runs:
         with self._env.read() as transaction:
             views = stored_runs(transaction)
         return [active[view.run.run_id].view() if view.run.run_id in active else view for view in views]
+
+    def counts(self) -> Counter[str]:
+        """Count the runs that have not ended, by status."""
+        return Counter(each.run.status for each in dict(self._active).values())
 
     # Internals.
 
@@ -293,6 +315,7 @@ class Runs:
                 active.in_jobs[number] = done
                 if active.run.status == "queued":
                     active.run = msgspec.structs.replace(active.run, status="running")
+            active.publish(announcing.probe_progress(active.view()))
 
         def finished(future: Future[JobIndex]) -> None:
             self._job_done(active, number, job, future)
@@ -363,20 +386,31 @@ class Runs:
                 finished_ns=self._now_ns(),
                 elapsed_seconds=active.elapsed_before + active.elapsed_s(),
             )
+        announced = self._journal.announce(announcing.probe_end(ended))
+        store = partial(documents.put, kind=KIND, identity=run.run_id, document=ended)
+        is_stored = True
         try:
-            self._env.write(lambda transaction: documents.put(transaction, KIND, run.run_id, ended))
+            self._env.write(together(store, announced.put))
         except AtlasError as error:
             # Nobody waits on this thread; the run stays "running" on disk and is recovered at the next start.
             _log.error("run %s ended, but its state could not be stored: %s", run.run_id, error.message)
+            is_stored = False
         with self._lock:
             self._active.pop(run.run_id, None)
         active.finished.set()
         _log.info("run %s %s: %d combinations", run.run_id, status, ended.completed_combinations)
+        if is_stored:
+            announced.tell()
+        else:  # no fact, for the next process finds it running, and failed
+            unstored = msgspec.structs.replace(ended, status="failed")
+            self._publish(announcing.probe_progress(RunView(unstored, ended.completed_combinations, 0.0, None)))
 
     def _recover(self) -> None:
         """Mark runs that a killed process left active as failed; their stored jobs stay."""
+        announced: list[Announcement] = []
 
         def fail(transaction: Transaction) -> None:
+            announced.clear()  # the transaction may be run again
             for run in [view.run for view in stored_runs(transaction)]:
                 if run.status in ACTIVE:
                     failure = Failure(
@@ -385,8 +419,12 @@ class Runs:
                     )
                     failed = msgspec.structs.replace(run, status="failed", error=failure)
                     documents.put(transaction, KIND, run.run_id, failed)
+                    announced.append(self._journal.announce(announcing.probe_end(failed)))
+                    announced[-1].put(transaction)
 
         self._env.write(fail)
+        for each in announced:
+            each.tell()
         for leftover in self._spool.glob("*"):
             # A command line may be reading a file into an upload just now, for this process to store.
             is_upload = leftover.suffix == UPLOAD_SUFFIX

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SCHEMA: Final = 2
-# Schema 1 had no ticks: it is 2 with `tail` and `ledger` empty.
+# Schema 1 had no ticks: it is 2 with `tail` and `ledger` empty. The journal came without a schema of its own: a release
+# that does not know it reads everything else, and adds no facts.
 _UPGRADED: Final = (1,)
 FILE_NAME: Final = "atlas.lmdb"
 
-DATABASES: Final = ("meta", "instruments", "series", "chunks", "documents", "results", "tail", "ledger")
+DATABASES: Final = ("meta", "instruments", "series", "chunks", "documents", "results", "tail", "ledger", "journal")
 _SCHEMA_KEY: Final = b"schema"
 # Above all that follows a prefix: keys are shorter than this.
 _ABOVE: Final = b"\xff" * 64
@@ -239,6 +240,16 @@ class Environment:
         """Bytes of the file that hold pages in use."""
         with self._translated():
             return (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+
+    def map_bytes(self) -> int:
+        """Bytes of address space that the store is opened with now; it grows to `StoreConfig.max_map_bytes`."""
+        with self._translated():
+            return int(self._env.info()["map_size"])
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that the store may grow to."""
+        return self._config.max_map_bytes
 
     def database_bytes(self, database: str) -> int:
         """Bytes of the pages that one database takes, its large values included."""

@@ -29,6 +29,16 @@ _MOST_AT_ONCE: Final = 256
 _MOST_WAITING: Final = 64
 
 
+def together(*actions: Action) -> Action:
+    """Make several changes one, in their order."""
+
+    def change(transaction: Transaction) -> None:
+        for action in actions:
+            action(transaction)
+
+    return change
+
+
 class _Change(NamedTuple):
     action: Action
     done: Callable[[AtlasError | None], None]

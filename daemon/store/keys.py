@@ -7,6 +7,7 @@ ledger     series | "h" or "r" | start i64, sign bit flipped | id i64, or series
 results    run id 0x00 instrument key 0x00 timeframe 0x00 | batch u32 | kind u8 | part u32, or 0x00 "backtest" 0x00 and
            what `backtests` lays below
 documents  kind 0x00 id
+journal    number of a fact u64
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 
 _SIGN: Final = 1 << 63
 _SERIES: Final = struct.Struct(">IBQ")
-_TIME: Final = struct.Struct(">Q")
+_U64: Final = struct.Struct(">Q")
 SERIES_BYTES: Final = _SERIES.size
 _PART: Final = struct.Struct(">IBI")
 _SEPARATOR: Final = b"\0"
@@ -48,17 +49,17 @@ def series(instrument_id: int, stream: Stream, width_ns: int) -> bytes:
 
 def series_of(instrument_id: int, stream: Stream) -> bytes:
     """Prefix of an instrument's series of one stream."""
-    return _SERIES.pack(instrument_id, stream, 0)[: -_TIME.size]
+    return _SERIES.pack(instrument_id, stream, 0)[: -_U64.size]
 
 
 def chunk(series_key: bytes, first_ns: int) -> bytes:
     """Key of the chunk whose first row is at `first_ns`; negative times sort before 1970."""
-    return series_key + _TIME.pack((first_ns + _SIGN) % (1 << 64))
+    return series_key + _U64.pack((first_ns + _SIGN) % (1 << 64))
 
 
 def chunk_time(key: bytes) -> int:
     """Return the first time in a chunk key."""
-    return int(_TIME.unpack(key[-_TIME.size :])[0]) - _SIGN
+    return int(_U64.unpack(key[-_U64.size :])[0]) - _SIGN
 
 
 def instrument_of(series_key: bytes) -> tuple[int, int, int]:
@@ -70,6 +71,16 @@ def instrument_of(series_key: bytes) -> tuple[int, int, int]:
 def document(kind: str, identity: str = "") -> bytes:
     """Key of a document; without identity the prefix of a kind."""
     return kind.encode() + _SEPARATOR + identity.encode()
+
+
+def fact(seq: int) -> bytes:
+    """Key of a fact of the journal."""
+    return _U64.pack(seq)
+
+
+def fact_number(key: bytes) -> int:
+    """Return the number in a fact's key."""
+    return int(_U64.unpack(key)[0])
 
 
 def job(run_id: str, *parts: str) -> bytes:

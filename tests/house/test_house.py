@@ -55,7 +55,7 @@ def test_every_dependency_is_declared_and_used():
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[<>=;\[ ]", line)[0].lower() for line in project["dependencies"]}
-    modules = {"ta-lib": "talib", "fpdf2": "fpdf"}
+    modules = {"ta-lib": "talib", "fpdf2": "fpdf", "prometheus-client": "prometheus_client"}
     sources = "\n".join(path.read_text() for folder in ("daemon", "adapters") for path in (ROOT / folder).rglob("*.py"))
     for name in declared:
         module = modules.get(name, name)

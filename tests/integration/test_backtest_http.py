@@ -67,7 +67,7 @@ def raw(daemon, path, **headers):
     """An answer's status, headers and bytes."""
     connection = http.client.HTTPConnection("127.0.0.1", daemon.ready["port"], timeout=30)
     try:
-        connection.request("GET", BACKTEST + path, headers=headers)
+        connection.request("GET", BACKTEST + path, headers=daemon.bearer | headers)
         response = connection.getresponse()
         return response.status, response.headers, response.read()
     finally:

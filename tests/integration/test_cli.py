@@ -102,6 +102,8 @@ def only_error(done, code, exit_code=1):
         ("warmup",),
         ("demo",),
         ("serve",),
+        ("token",),
+        ("open",),
     ],
     ids=" ".join,
 )

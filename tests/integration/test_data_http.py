@@ -57,7 +57,8 @@ def data(serve, cli, tmp_path_factory):
 
 def open_stream(data, path, **headers):
     connection = http.client.HTTPConnection("127.0.0.1", data.ready["port"], timeout=60)
-    connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("GET", path, headers=data.bearer | given)
     return connection, connection.getresponse()
 
 
@@ -217,7 +218,7 @@ def test_answers_are_compressed_as_the_client_asks(data, accepted, coding, expan
 def test_a_head_request_has_no_body_and_keeps_the_connection(data):
     connection = http.client.HTTPConnection("127.0.0.1", data.ready["port"], timeout=30)
     for method in ("HEAD", "GET"):
-        connection.request(method, f"{HISTORY}/SOLUSDT?timeframe=1Min&limit=10")
+        connection.request(method, f"{HISTORY}/SOLUSDT?timeframe=1Min&limit=10", headers=data.bearer)
         with connection.getresponse() as response:
             assert (response.status, bool(response.read())) == (200, method == "GET")
     connection.close()

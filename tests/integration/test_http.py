@@ -304,7 +304,7 @@ def test_long_lists_are_streamed(pages):
 def test_a_list_whose_run_is_deleted_meanwhile_breaks_off(long):
     long.finish_run(symbols=["LONG"], timeframes=["1Min"], run_id="gone")
     connection = http.client.HTTPConnection("127.0.0.1", long.ready["port"], timeout=30)
-    connection.request("GET", f"{RUNS}/gone/results?limit=1000000")
+    connection.request("GET", f"{RUNS}/gone/results?limit=1000000", headers=long.bearer)
     with connection.getresponse() as response:
         response.read(1000)
         assert long.request("DELETE", f"{RUNS}/gone?purge=1").status == 204
@@ -408,7 +408,8 @@ def test_a_body_of_another_content_type_is_refused(daemon, kind):
 
 def test_a_body_without_content_type_is_refused(daemon):
     with socket.create_connection(("127.0.0.1", daemon.ready["port"]), timeout=30) as plain:
-        request = f"POST {RUNS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+        shown = f"Authorization: Bearer {daemon.token}\r\nConnection: close"
+        request = f"POST {RUNS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n{shown}\r\n\r\n{{}}"
         plain.sendall(request.encode())
         with plain.makefile("rb") as answer:
             assert answer.readline().startswith(b"HTTP/1.1 415")
@@ -431,7 +432,7 @@ def test_this_machine_has_several_names(daemon, host):
     assert daemon.request("GET", "/health", headers={"Host": host}).status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/api/v1", "/health/", "/api/v1/runs/", "/api/v1/runs/pages/nothing"])
+@pytest.mark.parametrize("path", ["/api", "/api/v1", "/health/", "/api/v1/runs/", "/api/v1/runs/pages/nothing"])
 def test_an_unknown_route_is_not_found(daemon, path):
     assert refusal(daemon, "GET", path) == (404, "ROUTE_NOT_FOUND")
 

@@ -57,6 +57,8 @@ async def status(call: Call, _request: Nothing) -> BackendStatus:
 
 
 async def _status(call: Call) -> BackendStatus:
+    if call.services.resources.is_fresh:
+        return _measured(call)  # a thread would cost more than the answer
     return await asyncio.to_thread(_measured, call)
 
 

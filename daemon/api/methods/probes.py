@@ -12,6 +12,7 @@ from daemon.api.messages import RunAccepted, RunStatus, StrategyHead, run_status
 from daemon.api.protocol import Part, Request, method
 from daemon.api.rows import listed_rows
 from daemon.core.errors import Code
+from daemon.research.combinations import CombinationMap, combination_map
 from daemon.research.plans import ProbeRequest
 from daemon.research.views import Cursor, Filters, RunRows
 
@@ -43,6 +44,13 @@ class ResultPage(Part, frozen=True, kw_only=True):
 
     results: list[dict[str, Any]]
     next_cursor: str | None = msgspec.field(name="next_cursor")
+
+
+class CombinationsWanted(Request, frozen=True, kw_only=True):
+    """Combinations of a run. symbol: only those of this instrument, as the run names it."""
+
+    run_id: str
+    symbol: str | None = None
 
 
 class StrategiesWanted(Request, frozen=True, kw_only=True):
@@ -80,6 +88,19 @@ async def results(call: Call, request: ResultsWanted) -> ResultPage:
         start = None if request.cursor is None else Cursor.decode(request.cursor)
         blocks = rows.trades(start, request.limit) if request.trades else rows.groups(start, request.limit)
         return msgspec.Raw(b"".join(listed_rows(rows, blocks)))
+
+    return await asyncio.to_thread(made)
+
+
+@method("probe:combinations", Code.RUN_NOT_FOUND)
+async def combinations(call: Call, request: CombinationsWanted) -> CombinationMap:
+    """Rank a run's combinations, each told from luck or not, corrected for the whole run."""
+
+    def made() -> Any:
+        run = call.services.runs.get(request.run_id).run
+        return msgspec.Raw(
+            msgspec.json.encode(combination_map(call.services.env, run, call.services.book, request.symbol))
+        )
 
     return await asyncio.to_thread(made)
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from daemon.api.protocol import Request, method
 from daemon.core.errors import Code, InvalidRequest
+from daemon.research.backtest_config.flat import PARAMETER_FIELDS, is_flat
 from daemon.research.backtest_records import stored_request, stored_statuses
 from daemon.research.monte_carlo_records import MonteCarloRequest, Simulation
 from daemon.research.optimization.request import MOST_POINTS, OptimizationRequest
@@ -51,7 +52,9 @@ async def optimize(call: Call, request: OptimizationWanted) -> OptimizationStatu
         config = request.config if request.config is not None else _newest_config(call.services, request.strategy_id)
         # The app's ranges are [low, high]: two ends, where a list elsewhere is what may be tried.
         ranges = {
-            name: {"low": each[0], "high": each[1]} if isinstance(each, list) and len(each) == 2 else each  # noqa: PLR2004
+            _parameter(name, config): (
+                {"low": each[0], "high": each[1]} if isinstance(each, list) and len(each) == 2 else each  # noqa: PLR2004
+            )
             for name, each in request.parameter_ranges.items()
         }
         return call.services.optimizations.submit(
@@ -66,6 +69,11 @@ async def optimize(call: Call, request: OptimizationWanted) -> OptimizationStatu
         )
 
     return await asyncio.to_thread(submit)
+
+
+def _parameter(name: str, config: dict[str, Any]) -> str:
+    """Name a parameter as an optimisation does: the app's own lie inside of its configurations' `parameters`."""
+    return f"parameters.{name}" if name in PARAMETER_FIELDS and is_flat(config) else name
 
 
 def _newest_config(services: Services, strategy_id: str | int | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from daemon.app.stores import Store
-    from daemon.app.wiring import Writer
+    from daemon.app.writing import Writer
     from daemon.research.backtest_result import BacktestStatus, Priority
     from daemon.research.backtest_views import View
 

@@ -12,7 +12,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from daemon.app.cli import backtest, calibrate, data, export, live, montecarlo, optimize, probe, service, trials
+from daemon.app.cli import (
+    access,
+    backtest,
+    calibrate,
+    data,
+    export,
+    live,
+    montecarlo,
+    operations,
+    optimize,
+    probe,
+    service,
+    trials,
+)
 
 
 class _Root(TyperGroup):
@@ -65,6 +78,8 @@ optimize.register(app)
 trials.register(app)
 export.register(app)
 service.register(app)
+access.register(app)
+operations.register(app)
 
 
 def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback protocol

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.app.stores import Store
-    from daemon.app.wiring import Writer
+    from daemon.app.writing import Writer
     from daemon.research.optimization.result import OptimizationStatus
 
 optimize = typer.Typer(cls=RunOrCommand, rich_markup_mode=None, no_args_is_help=True)

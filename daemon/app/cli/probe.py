@@ -11,7 +11,7 @@ from daemon.app.cli.options import ConfigFile, DataDir, FileFormat, Format, List
 
 if TYPE_CHECKING:
     from daemon.api.messages import RunStatus
-    from daemon.app.wiring import Writer
+    from daemon.app.writing import Writer
     from daemon.research.plans import ProbeRequest
 
 runs = typer.Typer(rich_markup_mode=None, invoke_without_command=True)

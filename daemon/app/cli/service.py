@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,10 @@ def _bench() -> None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Loopback address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name that requests may use for this machine; once a name.", show_default=False),
+    ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="Also write the ready file here, once requests are answered.")
     ] = None,
@@ -39,13 +43,19 @@ def serve(
 
     from daemon.app import wiring
     from daemon.app.config import load
+    from daemon.app.config_origins import explained
 
     if ready_file is not None and not ready_file.absolute().parent.is_dir():
         raise typer.BadParameter(f"--ready-file {ready_file}: there is no such folder")
     settings = load(config)
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    if allow_host:
+        given["allowed_hosts"] = [*settings.http.allowed_hosts, *allow_host]
     settings = msgspec.structs.replace(settings, http=msgspec.structs.replace(settings.http, **given))
-    wiring.serve(settings, settings.data_dir(data_dir), ready_file, typer.echo)
+    folder = settings.data_dir(data_dir)
+    if data_dir is not None:
+        settings = msgspec.structs.replace(settings, data=msgspec.structs.replace(settings.data, dir=str(folder)))
+    wiring.serve(settings, folder, ready_file, typer.echo, tuple(explained(settings, config)))
 
 
 def warmup(
@@ -147,3 +157,18 @@ def bench_backtest(
     from daemon.app.cli.output import emit_figures
 
     emit_figures(benches.bench_backtest(rows), form)
+
+
+@bench.command("api")
+def bench_api(
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="How long each part takes, about.")] = 2.0,
+    form: Annotated[Format, typer.Option("--format", help="How to print the figures.")] = Format.TABLE,
+    config: ConfigFile = None,
+) -> None:
+    """Measure the WebSocket: round trips, requests and events a second, slow and idle clients."""
+    from daemon.app import bench_api as benches
+    from daemon.app import wiring
+    from daemon.app.cli.output import emit_figures
+    from daemon.app.config import load
+
+    emit_figures(benches.bench_api(wiring.rule_book(load(config)), seconds), form)

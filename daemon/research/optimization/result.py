@@ -106,7 +106,7 @@ class Surface(_Part, frozen=True, kw_only=True):
     counts: list[list[int]]
 
 
-class Execution(_Part, frozen=True, kw_only=True):
+class OptimizationExecution(_Part, frozen=True, kw_only=True):
     """How it went. duration: ms, of the process that completed it; reused: points that an earlier one had tried."""
 
     started_at: int
@@ -146,4 +146,4 @@ class OptimizationResult(_Part, frozen=True, kw_only=True):
     verdict: Verdict
     overfitting: Overfitting | None
     notes: list[str]
-    execution: Execution
+    execution: OptimizationExecution

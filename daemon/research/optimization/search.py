@@ -33,7 +33,7 @@ from daemon.research.optimization.records import (
     stored_rows,
 )
 from daemon.research.optimization.result import (
-    Execution,
+    OptimizationExecution,
     OptimizationResult,
     Plateau,
     TriedPoint,
@@ -41,6 +41,7 @@ from daemon.research.optimization.result import (
 )
 from daemon.research.overfitting import overfitting
 from daemon.research.parameters import Space
+from daemon.research.selection import digest_of
 from daemon.research.sweep import NOTHING, Sweep, score
 from daemon.research.trials import Trial, counted, fingerprints, idea_of, stored_idea
 
@@ -160,9 +161,7 @@ class _Sweeps:
 
 def _reading(spec: BacktestSpec) -> _Reading:
     warmup = 0 if spec.start_ns is None else warmup_bars(spec)
-    return _Reading(
-        spec.markets, spec.timeframe, spec.start_ns, spec.stop_ns, spec.funding, spec.calendar_days, warmup
-    )
+    return _Reading(spec.markets, spec.timeframe, spec.start_ns, spec.stop_ns, spec.funding, spec.calendar_days, warmup)
 
 
 class _Search:
@@ -353,7 +352,7 @@ class _Search:
             verdict=verdict,
             overfitting=chosen,
             notes=self._notes(len(kept)),
-            execution=Execution(
+            execution=OptimizationExecution(
                 started_at=started_ms,
                 completed_at=completed_ms,
                 duration=completed_ms - started_ms,

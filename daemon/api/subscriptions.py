@@ -1,0 +1,189 @@
+"""A client's event stream: what it wants, and the facts it missed, told again in their order."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from daemon.api.frames import KNOWN_EVENTS, Told
+from daemon.api.protocol import Wanted
+from daemon.core.errors import AtlasError, Code, Conflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from daemon.api.frames import Dialect
+    from daemon.api.outbox import Outbox
+    from daemon.store.journal import Journal
+
+_FACTS_AT_ONCE: Final = 256
+_BEFORE_ALL: Final = -1
+"""A place that no journal has: what was told under another epoch cannot be followed by anything here."""
+
+
+class _Filter(NamedTuple):
+    """Of one event: which symbols and runs; empty for all."""
+
+    symbols: frozenset[str]
+    runs: frozenset[str]
+
+    def takes(self, run_id: str, symbols: list[str]) -> bool:
+        """Tell whether an event is about them. A symbol may be written without its venue."""
+        if self.runs and run_id not in self.runs:
+            return False
+        return not self.symbols or any(
+            each in self.symbols or each.partition(":")[2] in self.symbols for each in symbols
+        )
+
+    def widened(self, other: _Filter) -> _Filter:
+        """Take what either takes."""
+        return _Filter(_either(self.symbols, other.symbols), _either(self.runs, other.runs))
+
+
+def _either(some: frozenset[str], others: frozenset[str]) -> frozenset[str]:
+    return some | others if some and others else frozenset()
+
+
+class Stream:
+    """One client's events. Methods are called on the event loop alone.
+
+    outbox, dialect: how they go out. told_last: the last fact that all streams were told. snapshot: what a client is
+    given that missed too much.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        dialect: Dialect,
+        journal: Journal,
+        told_last: Callable[[], int],
+        snapshot: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._outbox = outbox
+        self._dialect = dialect
+        self._journal = journal
+        self._told_last = told_last
+        self._snapshot = snapshot
+        self._filters: dict[str, _Filter] = {}
+        self._told_to = 0
+        self._replaying: asyncio.Task[None] | None = None
+        self._is_replaying = False
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether anything is sent at all."""
+        return bool(self._filters)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is sent."""
+        filters = list(self._filters.values())
+        symbols = [] if any(not each.symbols for each in filters) else {name for f in filters for name in f.symbols}
+        runs = [] if any(not each.runs for each in filters) else {name for f in filters for name in f.runs}
+        return Wanted(
+            attached=self.is_attached,
+            events=[] if len(self._filters) == len(KNOWN_EVENTS) else list(self._filters),
+            symbols=sorted(symbols),
+            runs=sorted(runs),
+        )
+
+    def attach(self, events: Sequence[str], symbols: Sequence[str], runs: Sequence[str]) -> None:
+        """Send these events from now on, beside those that are sent already."""
+        new = _Filter(frozenset(symbols), frozenset(runs))
+        for name in _names(events):
+            known = self._filters.get(name)
+            self._filters[name] = new if known is None else known.widened(new)
+
+    def detach(self, events: Sequence[str]) -> None:
+        """Send these events no longer; empty for all."""
+        for name in _names(events):
+            self._filters.pop(name, None)
+
+    def takes(self, told: Told) -> bool:
+        """Tell whether the client wants an event."""
+        wanted = self._filters.get(told.name)
+        return wanted is not None and wanted.takes(told.run_id, told.symbols)
+
+    def tell(self, told: Told) -> None:
+        """Send an event that the client wants. While facts are told again, new ones wait in the journal."""
+        if told.seq is None:
+            self._outbox.progress(told.frame(self._dialect), told.name, told.run_id)
+        elif not self._is_replaying and told.seq > self._told_to:
+            self._outbox.fact(told.frame(self._dialect), told.run_id)
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._filters.clear()
+        if self._replaying is not None:
+            self._replaying.cancel()
+
+    async def replay(self, epoch: str, after: int) -> int:
+        """Send the facts after a place of the journal once more, then go on with new ones; returns how many there are.
+
+        A client that wants nothing yet is sent everything from here on: a subscription before would have sent newer
+        facts first. Conflict RESUME_GAP with the journal's epoch, first and last, and a snapshot.
+        """
+        if self._is_replaying:
+            raise Conflict(Code.RESUME_GAP, "facts are being told again already: wait for the last of them")
+        if not self.is_attached:
+            self.attach((), (), ())
+        self._is_replaying = True
+        try:
+            count = await asyncio.to_thread(self._count, epoch, after)
+        except Conflict as gap:
+            self._is_replaying = False
+            raise await self._gap(gap) from None
+        except BaseException:
+            self._is_replaying = False
+            raise
+        # Its first step goes to a thread: whoever awaits this puts the answer into the outbox before the first fact.
+        self._replaying = asyncio.create_task(self._replay(after))
+        return count
+
+    def _count(self, epoch: str, after: int) -> int:
+        if epoch != self._journal.epoch:
+            after = _BEFORE_ALL
+        return sum(self.takes(told) for told in self._told(self._journal.after(after)))
+
+    async def _gap(self, gap: Conflict) -> Conflict:
+        """Add to an error what a client needs to go on without the facts it missed."""
+
+        def known() -> dict[str, Any]:
+            return {**(gap.details or {}), "snapshot": self._snapshot()}
+
+        return Conflict(gap.code, gap.message, await asyncio.to_thread(known))
+
+    async def _replay(self, after: int) -> None:
+        try:
+            while not self._outbox.is_over:
+                following = await asyncio.to_thread(self._page, after)
+                for told in following:
+                    if self.takes(told):
+                        self._outbox.fact(told.frame(self._dialect), told.run_id)
+                    after = self._told_to = told.seq or after
+                if not following and after >= self._told_last():
+                    break
+                await self._outbox.room()
+        except AtlasError:
+            self._outbox.give_up()  # so slow that what was to come is kept no longer
+        finally:
+            self._is_replaying = False
+
+    def _page(self, after: int) -> list[Told]:
+        page = list(self._told(islice(self._journal.after(after), _FACTS_AT_ONCE)))
+        for told in page:
+            told.frame(self._dialect)  # made here, so that the loop only moves bytes
+        return page
+
+    def _told(self, facts: Iterator[Any]) -> Iterator[Told]:
+        epoch = self._journal.epoch
+        return (Told.of_fact(fact, epoch) for fact in facts)
+
+
+def _names(events: Sequence[str]) -> Sequence[str]:
+    """Return the events' own names: a room's is all of its, none is all."""
+    if not events:
+        return KNOWN_EVENTS
+    rooms = tuple(each.removesuffix("*") for each in events if each.endswith(":*"))
+    return [name for name in KNOWN_EVENTS if name in events or (rooms and name.startswith(rooms))]
