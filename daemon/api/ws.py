@@ -24,6 +24,7 @@ from daemon.api.frames import BadFrame, Documented
 from daemon.api.outbox import Outbox
 from daemon.api.protocol import Call
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, JobFailed
+from daemon.core.request_id import REQUEST_ID
 from daemon.research.monte_carlo_records import Simulation
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ class Connection:
         self._stream.attach(shipping.EVENTS, (), ())
 
     async def _answer(self, asked: Asked) -> None:
+        REQUEST_ID.set(asked.id)  # of this task, which ends with the request
         try:
             frame = await self._answered(asked)
         except AtlasError as error:

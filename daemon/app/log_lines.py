@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from contextlib import suppress
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Final, Self
 
@@ -65,20 +66,19 @@ class Log:
 
     def follow(self, is_over: Callable[[], bool] = lambda: False) -> Iterator[Line]:
         """Yield the lines that are written from now on; goes on through rotation. is_over: ends it."""
-        path = self._folder / FILE_NAME
         while True:
             is_last = is_over()  # asked first: what is written by then is yielded
             if self._newest is not None:
                 yield from self._lines(self._newest)
-            if (self._newest is None or _is_replaced(path, self._newest)) and (newer := _opened(path)) is not None:
+            if (newer := _newer(self._folder, self._newest)) is not None:
                 if self._newest is not None:
                     yield from self._lines(self._newest)  # what came between the last look and the file's end
                     self._newest.close()
                 self._newest = newer
-                continue
-            if is_last:
+            elif is_last:
                 return
-            time.sleep(POLL_S)
+            else:
+                time.sleep(POLL_S)
 
     def _tail(self, file: IO[bytes], count: int) -> list[Line]:
         return list(deque(self._lines(file), maxlen=count))
@@ -130,10 +130,26 @@ def _opened(path: Path) -> IO[bytes] | None:
         return None
 
 
-def _is_replaced(path: Path, file: IO[bytes]) -> bool:
-    try:
-        now = path.stat()
-    except FileNotFoundError:
-        return False  # between two steps of a rotation
+def _newer(folder: Path, file: IO[bytes] | None) -> IO[bytes] | None:
+    """Open the file that the log went on in after this one; None while it has not."""
+    if file is None:
+        return _opened(folder / FILE_NAME)
+    while True:
+        place = _place(folder, file)
+        if place == 0:
+            return None
+        # Of a file that is gone by now nobody knows the next one.
+        newer = _opened(folder / (f"{FILE_NAME}.{place - 1}" if place is not None and place > 1 else FILE_NAME))
+        if newer is None or _place(folder, file) == place:
+            return newer
+        newer.close()  # rotated meanwhile
+
+
+def _place(folder: Path, file: IO[bytes]) -> int | None:
+    """Return how often an open file was rotated, 0 for the newest; None where it has been deleted."""
     then = os.fstat(file.fileno())
-    return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
+    for path in (folder / FILE_NAME, *_rotated(folder)):
+        with suppress(FileNotFoundError):
+            if (path.stat().st_dev, path.stat().st_ino) == (then.st_dev, then.st_ino):
+                return 0 if path.name == FILE_NAME else int(path.suffix[1:])
+    return None

@@ -299,6 +299,10 @@ def test_a_view_shows_what_there_is_wide_and_narrow_light_and_dark(console, fill
     console.page.set_viewport_size({"width": 800, "height": 900})
     console.page.emulate_media(color_scheme="dark")
     until(lambda: console.ask("document.documentElement.scrollWidth") <= 800)
+    overflowing = (
+        "[...document.querySelectorAll('.chart')].filter(each => each.scrollHeight > each.clientHeight + 1).length"
+    )
+    until(lambda: console.ask(overflowing) == 0)
     console.page.screenshot(path=tmp_path / f"{view}-narrow-dark.png")
     assert brightness(console) < 128
 
@@ -405,10 +409,38 @@ def test_a_backtest_is_started_by_the_form_and_watched_to_its_verdict(console):
     console.page.get_by_role("combobox", name="Symbol", exact=True).select_option("local:SYNB")
     console.page.get_by_role("textbox", name="Name", exact=True).fill("by form")
     assert json.loads(console.ask("document.querySelector('textarea').value"))["backtest"]["symbols"] == ["local:SYNB"]
-    console.page.get_by_role("button", name="Start").click()
+    console.page.get_by_role("button", name="Start", exact=True).click()
     until(lambda: "completed" in console.ask("document.querySelector('.title')?.textContent ?? ''"), 60)
     console.sees("by form")
     console.draws()
+
+
+def test_a_probe_is_started_by_the_form_and_watched_to_its_end(console):
+    console.go("#/probe", "A new run")
+    console.page.get_by_role("listbox", name="Symbols").select_option("local:SYNB")
+    console.page.get_by_role("textbox", name="Name", exact=True).fill("by-form")
+    console.page.get_by_role("button", name="Start", exact=True).click()
+    until(lambda: "completed" in console.ask("document.querySelector('.figures')?.textContent ?? ''"), 60)
+    console.sees("What can be told from luck")
+    console.draws()
+
+
+def test_a_report_is_saved_with_the_session(console, filled, tmp_path):
+    console.go(*address(filled, "backtest"))
+    with console.page.expect_download() as saving:
+        console.page.get_by_role("button", name="Save report").click()
+    saving.value.save_as(tmp_path / "report.html")
+    assert "<html" in (tmp_path / "report.html").read_text()
+
+
+def test_a_trade_opens_its_receipts(console, filled):
+    console.go(*address(filled, "backtest"))
+    console.draws(2)
+    until(lambda: console.ask("document.querySelectorAll('[aria-label=Trades] .rows .line').length") > 5)
+    console.page.focus("[aria-label=Trades]")
+    console.page.keyboard.press("ArrowDown")
+    console.page.keyboard.press("Enter")
+    console.sees("Receipts of trade")
 
 
 def test_a_cell_of_the_map_opens_its_groups_and_trades(console):
@@ -437,7 +469,7 @@ def test_facts_of_a_lost_connection_are_told_once_it_is_back(console, filled):
     assert told == 1
 
 
-def test_zooming_asks_for_more_detail_until_there_are_ticks(console, record_property):
+def test_zooming_asks_for_more_detail_until_there_are_ticks(console):
     views = (
         "performance.getEntriesByType('resource').map(each => each.name).filter(each => each.includes('/data/view/'))"
     )
@@ -456,7 +488,7 @@ def test_zooming_asks_for_more_detail_until_there_are_ticks(console, record_prop
     until(lambda: any("stream=trades" in url for url in console.ask(views)[before:]))
     until(lambda: "trades \N{MIDDLE DOT}" in console.ask("document.body.textContent"))
     took = console.ask("import('/console/charts.js').then(charts => charts.redraws)")
-    record_property("redraws_ms", [round(each) for each in took])
+    print("charts were drawn in", [round(each) for each in took], "ms")  # noqa: T201 - `pytest -rP` shows it
     assert max(took) < 3_000
 
 

@@ -91,6 +91,7 @@ function moved(event, zoomed) {
 async function drawn(plotly, node, {build, zoomed}) {
   const began = performance.now();
   const {traces, layout} = build();
+  node.style.height = `${layout.height}px`; // else it shrinks as soon as the window is resized
   const config = {displayModeBar: false, responsive: true, scrollZoom: Boolean(zoomed), doubleClick: "reset"};
   await plotly.react(node, traces, frame(layout), config);
   redraws.push(performance.now() - began);

@@ -42,36 +42,32 @@ export async function show(here) {
       here.client.get("/api/v1/health"),
       here.client.get("/api/v1/feeds"),
     ]);
-    const components = Object.entries(health.components ?? {});
-    const delay = loopLag(health);
+    const components = Object.entries(health.components);
+    const delay = health.components.event_loop.figures.lag_p99_ms;
     keep(memory, status.memoryUsage);
-    if (delay !== null) keep(lag, delay);
-    const [best] =
-      health.status === "ok"
-        ? ["all is well"]
-        : components.filter(([, each]) => each.status !== "ok").map(([name]) => name);
+    keep(lag, delay);
+    const troubled = components.filter(([, each]) => each.status !== "ok").map(([name]) => named(name));
     figures.replaceChildren(
-      figure("Health", h("span", {class: `state ${health.status}`}, health.status), best ?? ""),
+      figure(
+        "Health",
+        h("span", {class: `state ${health.status}`}, health.status),
+        troubled.join(", ") || "all is well",
+      ),
       figure("Up for", span(1000 * status.uptime), `release ${status.version}`),
       withLine(figure("Memory", bytes(status.memoryUsage), "all processes"), memory),
-      withLine(
-        figure("Loop lag", delay === null ? DASH : `${number(delay, 1)} ms`, "worst of a hundred, last minute"),
-        lag,
-      ),
-      figure("Backtests", whole(status.activeBacktests), `${whole(status.queuedBacktests)} queued`),
+      withLine(figure("Loop lag", `${number(delay, 1)} ms`, "one in a hundred waits longer"), lag),
+      figure("Jobs", whole(total(health.jobs, "running")), `${whole(total(health.jobs, "queued"))} queued`),
       figure("Stored rows", whole(status.dataPointsLoaded), "bars and ticks"),
     );
     parts.replaceChildren(
-      components.length
-        ? plain(
-            ["", "State", "Why, and what to do"],
-            components.map(([name, each]) => [
-              name.replaceAll("_", " "),
-              h("span", {class: `state ${each.status}`}, each.status),
-              explained(each),
-            ]),
-          )
-        : h("p", {class: "soft"}, "The daemon tells no components."),
+      plain(
+        ["", "State", "Why, and what to do"],
+        components.map(([name, each]) => [
+          named(name),
+          h("span", {class: `state ${each.status}`}, each.status),
+          [each.why, each.remedy].filter(Boolean).join(": ") || h("span", {class: "soft small"}, figuresOf(each)),
+        ]),
+      ),
     );
     feeds.replaceChildren(
       told.results.length
@@ -154,19 +150,19 @@ function withLine(node, values) {
   return node;
 }
 
-/** Milliseconds, whichever component tells it; null where none does. */
-function loopLag(health) {
-  for (const each of Object.values(health.components ?? {})) {
-    for (const [name, value] of Object.entries({...each, ...each.figures})) {
-      if (/lag.*(p99|ms)|p99.*ms/i.test(name) && typeof value === "number") return value;
-    }
-  }
-  return null;
-}
+const named = part => part.replaceAll("_", " ");
 
-const explained = each =>
-  [each.why ?? each.reason ?? each.detail ?? each.message, each.remedy ?? each.what_to_do].filter(Boolean).join(" ") ||
-  DASH;
+const total = (jobs, state) => Object.values(jobs).reduce((sum, each) => sum + each[state], 0);
+
+/** What a component was judged by, each figure in the unit that its name ends with. */
+function figuresOf({figures}) {
+  const words = Object.entries(figures).map(([name, value]) => {
+    if (name.endsWith("_bytes")) return `${named(name.slice(0, -6))} ${bytes(value)}`;
+    if (name.endsWith("_ms")) return `${named(name.slice(0, -3))} ${number(value, 1)} ms`;
+    return `${named(name)} ${whole(value)}`;
+  });
+  return words.join(", ");
+}
 
 const job = (address, kind, name, progress) =>
   h(

@@ -24,7 +24,7 @@ export async function show(here) {
         (!words ||
           `${each.key} ${written(each.value)} ${each.origin} ${each.source ?? ""}`.toLowerCase().includes(words)),
     );
-    const sections = Map.groupBy ? Map.groupBy(shown, each => each.key.split(".")[0]) : grouped(shown);
+    const sections = grouped(shown);
     place.replaceChildren(
       ...[...sections].map(([section, rows]) =>
         card(
@@ -50,7 +50,11 @@ export async function show(here) {
 
 function grouped(rows) {
   const found = new Map();
-  for (const each of rows) found.set(each.key.split(".")[0], [...(found.get(each.key.split(".")[0]) ?? []), each]);
+  for (const each of rows) {
+    const [section] = each.key.split(".");
+    if (!found.has(section)) found.set(section, []);
+    found.get(section).push(each);
+  }
   return found;
 }
 

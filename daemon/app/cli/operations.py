@@ -1,4 +1,4 @@
-"""`atlasd status`, `doctor`, `logs`, `secret`: how it runs, why it does not, and what it must not be asked for twice."""
+"""`atlasd status`, `doctor`, `logs`, `secret`: how the daemon is, why it is not, and what venues want to know."""
 
 from __future__ import annotations
 
@@ -88,20 +88,22 @@ def _rows(health: Health, feeds: Iterable[FeedStatus]) -> list[tuple[str, str, s
         (f"{kind} jobs", "", f"{each.running} running, {each.queued} queued") for kind, each in health.jobs.items()
     ]
     for name, part in health.components.items():
-        figures = ", ".join(f"{key} {value:,.10g}" for key, value in part.figures.items())
-        rows.append(
-            (
-                name.replace("_", " "),
-                part.status,
-                ": ".join(each for each in (part.why, part.remedy) if each) or figures,
-            )
-        )
+        why = ": ".join(each for each in (part.why, part.remedy) if each)
+        figures = ", ".join(_figure(*each) for each in part.figures.items())
+        rows.append((name.replace("_", " "), part.status, why or figures))
     for feed in feeds:
         stored = ", ".join(f"{count:,} {stream}" for stream, count in feed.rows.items()) or "no rows yet"
         trouble = f", last error: {feed.last_error}" if feed.last_error else ""
         state = "connected" if feed.connected else "down"
         rows.append((f"feed {feed.name}", state, f"{stored}, {feed.reconnects} reconnects{trouble}"))
     return rows
+
+
+def _figure(name: str, value: float) -> str:
+    words, _, unit = name.rpartition("_")
+    if unit == "bytes":
+        return f"{words.replace('_', ' ')} {value / _MIB:,.1f} MiB"
+    return f"{words.replace('_', ' ')} {value:,.1f} ms" if unit == "ms" else f"{name} {value:,.10g}"
 
 
 def _span(seconds: int) -> str:
@@ -166,7 +168,7 @@ Name = Annotated[str, typer.Argument(help="As its key in config.toml: binance.ap
 
 @secret.command("set")
 def set_secret(name: Name) -> None:
-    """Put a secret into the system's keychain: asked for, or read from stdin; never an argument, which others can see."""
+    """Put a secret into the system's keychain: asked for, or read from stdin, since others can see arguments."""
     import sys
 
     from daemon.app import keychain
