@@ -10,7 +10,7 @@ One backtest is one path; these are its neighbours. Each method asks another que
 | noise | every trade with other costs and fills | whether it hangs on exact fills |
 
 The noise: a trade of return r and costs c, both fractions of the equity before it, becomes
-`r - c x cost_noise x u + c x fill_noise x v` with u and v of `resampling.bell`, independent, in [-1, 1] with standard
+`r - c x cost_noise x u + c x fill_noise x v` with u and v of `resampling.bell_of`, independent, in [-1, 1], standard
 deviation 0.289: its costs are scaled by 1 - cost_noise to 1 + cost_noise, its fills are better or worse by up to
 fill_noise times its costs. A trade without costs is left alone.
 

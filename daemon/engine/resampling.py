@@ -132,7 +132,7 @@ def below(state: UInt64s, count: int) -> int:
 
 @kernel
 def bell_of(word: np.uint64) -> float:
-    """Return a number in [-1, 1] from a symmetric bell: mean 0, standard deviation 1 / sqrt(12) = 0.2887.
+    """Turn a random word into a number in [-1, 1] from a symmetric bell: mean 0, deviation 1 / sqrt(12) = 0.2887.
 
     The sum of four uniforms of 16 bits, out of one word, moved and scaled. Its kurtosis is 2.7; a normal's is 3, but it
     has no bound and needs a logarithm. Source: Irwin (1927), Hall (1927).
@@ -140,12 +140,6 @@ def bell_of(word: np.uint64) -> float:
     total = (word & _LOW_16) + ((word >> np.uint64(16)) & _LOW_16)
     total += ((word >> np.uint64(32)) & _LOW_16) + (word >> np.uint64(48))
     return (np.int64(total) - _BELL_CENTRE) / _BELL_CENTRE
-
-
-@kernel
-def bell(state: UInt64s) -> float:
-    """Return a number in [-1, 1], as `bell_of`."""
-    return bell_of(next_word(state))
 
 
 # The stationary bootstrap.
