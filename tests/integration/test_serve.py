@@ -61,8 +61,8 @@ def has_ended(process):
 # Starting.
 
 
-def test_the_ready_line_and_files_say_where_the_daemon_is(serve, tmp_path):
-    daemon = serve(tmp_path / "data")
+def test_the_ready_line_and_files_say_where_the_daemon_is(serve, threads, tmp_path):
+    daemon = serve(tmp_path / "data", *threads)
     ready = {
         "url": f"http://127.0.0.1:{daemon.ready['port']}",
         "port": daemon.ready["port"],
@@ -346,8 +346,8 @@ def test_commands_that_read_work_beside_the_daemon(daemon, cli):
     assert trades == daemon.rows("/api/v1/runs/read/trades", limit=1_000_000, justify=1)
 
 
-def test_a_ready_file_without_its_daemon_misleads_nobody(serve, cli, small):
-    daemon = serve(small)
+def test_a_ready_file_without_its_daemon_misleads_nobody(serve, threads, cli, small):
+    daemon = serve(small, *threads)
     daemon.end(signal.SIGKILL)
     stale = json.loads((small / "ready.json").read_text())
     (small / "ready.json").write_text(json.dumps(stale | {"pid": psutil.Process().pid}))  # a number given anew
