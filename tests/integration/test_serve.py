@@ -317,7 +317,8 @@ def test_the_daemons_refusals_reach_the_command_line(daemon, cli, tmp_path):
 
 def test_ctrl_c_cancels_the_run_that_the_daemon_works_on(serve, folder):
     daemon = serve(folder)
-    command = [sys.executable, "-m", "daemon", "run", "--symbols", "LONG", "--timeframes", "1Min,5Min"]
+    command = [sys.executable, "-m", "daemon", "run", "--symbols", "LONG", "--timeframes", "1Min,5Min,15Min"]
+    command.append("--persist-trades")  # longer at work than the signal is on its way
     with subprocess.Popen(
         [*command, "--run-id", "given-up", "--data-dir", str(folder)], stderr=subprocess.PIPE, text=True
     ) as process:
@@ -327,7 +328,7 @@ def test_ctrl_c_cancels_the_run_that_the_daemon_works_on(serve, folder):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 1, complaint
     assert "cancelled" in complaint
     assert "Traceback" not in complaint
     assert daemon.run_status("given-up")["status"] == "cancelled"
