@@ -667,6 +667,7 @@ def test_the_same_id_with_other_scales_or_rules_is_a_conflict(serve, cli, bars_f
     mine, config = tmp_path / "mine.json", tmp_path / "config.toml"
     mine.write_text(json.dumps({"version": 1, "strategies": [rules]}))
     text = f'[strategies]\nuser_file = "{mine}"\n[probe.risk_profiles]\nlow = {{ stop_scale = 0.5 }}\n'
+    text += '[workers]\nexecutor = "threads"\n'
     config.write_text(text)
     folder = tmp_path / "data"
     options = ("--data-dir", folder, "--config", config)
