@@ -5,7 +5,6 @@ Loaded when a command runs, so it may import what it needs.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -84,7 +83,8 @@ def _map(surface: Surface, result: OptimizationResult) -> Table:
         cells = [max((row[at] for at in group if row[at] is not None), default=None) for group in groups]  # type: ignore[type-var]
         named = f"{surface.y_values[place]:.4g}" if surface.y_values else ""
         peaks = [peak is not None and peak[0] in group and peak[1] == place for group in groups]
-        table.add_row(named, *map(partial(_cell, reach=reach, scale=scale), cells, peaks))
+        drawn = zip(cells, peaks, strict=True)
+        table.add_row(named, *(_cell(value, reach, scale, is_peak=is_peak) for value, is_peak in drawn))
     return table
 
 
@@ -106,7 +106,7 @@ def _place(surface: Surface, point: Mapping[str, float]) -> tuple[int, int]:
     return column, min(range(len(surface.y_values)), key=lambda at: abs(surface.y_values[at] - across))
 
 
-def _cell(value: Number, is_peak: bool, reach: float, scale: int) -> Text:  # noqa: FBT001
+def _cell(value: Number, reach: float, scale: int, *, is_peak: bool) -> Text:
     if value is None:
         return Text("-", style="dim")
     shades = _GAINS if value >= 0 else _LOSSES[::-1]
