@@ -139,6 +139,12 @@ def read_series(store: BarStore, spec: BacktestSpec, market: Market, warmup: int
     )
 
 
+def digests_of(series: Sequence[Series]) -> list[str]:
+    """Return digests of all rows that were read: bars, and funding rates where there are any."""
+    paid = [digest_of((each.funding_ns, each.funding_rate)) for each in series if each.funding_ns.size]
+    return [each.digest for each in series] + paid
+
+
 def decided(spec: BacktestSpec, series: Series, checkpoint: Callable[[], None] = lambda: None) -> Loaded:
     """Decide, bar by bar, what a strategy says of a series.
 

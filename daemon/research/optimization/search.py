@@ -132,7 +132,7 @@ class _Search:
         ends = [_on_bars(self._space.at(lows | {each.name: each.high})) for each in ranges]
         furthest = max(ends, key=warmup_bars)
         source = self._sweeps.source(furthest)
-        return inputs_digest(furthest, [*source.digests, *source.funding])
+        return inputs_digest(furthest, source.digests)
 
     @property
     def count(self) -> int:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from daemon.core.backtest import Funding, Market
 from daemon.core.market import Timeframe, TsNs
-from daemon.research.backtest_market import read_series, warmup_bars
+from daemon.research.backtest_market import digests_of, read_series, warmup_bars
 from daemon.research.optimization.records import SERIES_KEPT
-from daemon.research.selection import digest_of
 from daemon.research.sweep import NOTHING, Sweep
 
 if TYPE_CHECKING:
@@ -33,10 +32,9 @@ class _Reading(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What stays known of series that were let go. digests: of their bars; funding: of what was paid on them."""
+    """What stays known of series that were let go. digests: of all their rows."""
 
     digests: list[str]
-    funding: list[str]
     year_days: int
 
 
@@ -58,8 +56,7 @@ class Sweeps:
                 self._kept.popitem(last=False)
             series = [read_series(self._bars, spec, market, reading.warmup) for market in spec.markets]
             sweep = self._kept[reading] = Sweep(spec, series)
-            paid = [digest_of((each.funding_ns, each.funding_rate)) for each in series]
-            self._sources[reading] = Source([each.digest for each in series], paid, sweep.year_days)
+            self._sources[reading] = Source(digests_of(series), sweep.year_days)
         return self._kept[reading]
 
     def source(self, spec: BacktestSpec) -> Source:
