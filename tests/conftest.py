@@ -1,9 +1,9 @@
 """What tests of the whole program share: the real `atlasd`, kept out of the user's own folders."""
 
 import contextlib
-import gc
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,20 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from beside import Beside, Compiling, is_cold
+from filelock import FileLock
 
 from daemon import KERNEL_CACHE  # before the folders move: nothing is compiled again
 
-SYNTHETIC = Path(__file__).parent / "golden" / "synthetic"
+TESTS = Path(__file__).parent
+SYNTHETIC = TESTS / "golden" / "synthetic"
 ATLASD = (sys.executable, "-m", "daemon")
 _PATIENCE_S = 30.0
-_IS_COLD = is_cold(KERNEL_CACHE)
-
-
-def pytest_collection_finish():
-    """Let no collection of garbage look again at what lives as long as the session: there are millions of objects."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -39,43 +33,43 @@ def _own_folders(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _begun(request, tmp_path_factory):
-    """Begin with the first test, on the second core, what others would wait long for; only what this session needs."""
-    wanted = {name for item in request.session.items for name in item.fixturenames}
-    beside, begun = Beside(), {}
-    if "compiled_anew" in wanted:
-        begun["compiled_anew"] = Compiling(beside, tmp_path_factory.mktemp("kernels"))
-    if "mypy" in wanted:
-        begun["mypy"] = beside.begin("-m", "mypy")
-    yield begun
-    beside.end()
+class Compilation(NamedTuple):
+    """What a process said that compiled every kernel into an empty cache, and this cache.
+
+    signatures: count by kernel. warmth: kernels loaded, and compiled.
+    """
+
+    cache: Path
+    signatures: dict[str, int]
+    warmth: tuple[int, int]
 
 
 @pytest.fixture(scope="session")
-def compiled_anew(_begun):
-    """What a process said that compiled every kernel into an empty cache, and this cache."""
-    return _begun["compiled_anew"].result()
-
-
-@pytest.fixture(scope="session")
-def mypy(_begun):
-    """The completed process of `mypy`."""
-    return _begun["mypy"].result()
-
-
-@pytest.fixture(scope="session")
-def _shared_kernels(_begun):
-    """Kernels compiled once for all tests of a fresh clone."""
-    if _IS_COLD and "compiled_anew" in _begun:
-        _begun["compiled_anew"].share(KERNEL_CACHE)
+def compiled_anew(tmp_path_factory):
+    """Every kernel compiled into an empty cache, once for all workers: the cache of all tests where that is empty."""
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    said = session / "compiled.json"
+    with FileLock(session / "compiled.lock"):
+        if not said.exists():
+            is_warm = any(KERNEL_CACHE.rglob("*.nbi"))
+            cache = session / "kernels" if is_warm else KERNEL_CACHE
+            environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(TESTS.parent)}
+            command = [sys.executable, TESTS / "unit" / "test_jit.py"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+            assert done.returncode == 0, done.stderr
+            said.write_text(json.dumps({"cache": str(cache)} | json.loads(done.stdout)))
+    found = json.loads(said.read_text())
+    return Compilation(Path(found["cache"]), found["signatures"], tuple(found["warmth"]))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _kernels(request):
-    """Wait for them where they are used: the tests of adapters come first, and need none."""
-    if "adapters" not in request.path.parts:
-        request.getfixturevalue("_shared_kernels")
+    """Where all tests run, kernels are compiled before the first one that may need them: a daemon starts in seconds."""
+    is_asked_for = any("compiled_anew" in item.fixturenames for item in request.session.items)
+    if is_asked_for and "adapters" not in request.path.parts:
+        request.getfixturevalue("compiled_anew")
 
 
 @pytest.fixture(scope="session")

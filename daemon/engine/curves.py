@@ -39,9 +39,12 @@ def daily_returns(time_ns: Int64s, equity: Float64s, initial: float, start_ns: T
     > 0. start_ns: when the run began.
     A day that ends at zero or below is the ruin: it returns -1 or less, and every later day 0, whatever the equity.
     """
-    day = _within(time_ns, start_ns) // NS_PER_DAY
-    rows = _last_rows(day)
-    return DailyReturns(day[rows] * NS_PER_DAY, _returns(equity[rows], initial))
+    ends = _within(time_ns[[0, -1]], start_ns) // NS_PER_DAY if time_ns.size else np.zeros(2, dtype=np.int64)
+    stop_ns = np.arange(ends[0] + 1, ends[1] + 2) * NS_PER_DAY
+    # Days are few and times ascend: looking for the days' ends spares a division a bar.
+    rows = np.unique(np.searchsorted(time_ns, stop_ns, side="right") - 1) if time_ns.size else ends[:0]
+    day = _within(time_ns[rows], start_ns) // NS_PER_DAY
+    return DailyReturns(day * NS_PER_DAY, _returns(equity[rows], initial))
 
 
 def monthly_returns(time_ns: Int64s, equity: Float64s, initial: float, start_ns: TsNs) -> list[MonthFigures]:

@@ -10,13 +10,13 @@ One backtest is one path; these are its neighbours. Each method asks another que
 | noise | every trade with other costs and fills | whether it hangs on exact fills |
 
 The noise: a trade of return r and costs c, both fractions of the equity before it, becomes
-`r - c x cost_noise x u + c x fill_noise x v` with u and v of `resampling.bell`, independent, in [-1, 1] with standard
+`r - c x cost_noise x u + c x fill_noise x v` with u and v of `resampling.bell_of`, independent, in [-1, 1], standard
 deviation 0.289: its costs are scaled by 1 - cost_noise to 1 + cost_noise, its fills are better or worse by up to
 fill_noise times its costs. A trade without costs is left alone.
 
 A path compounds from 1, the initial capital, and stays at 0 once it is there: trades of a backtest are taken as
 fractions of the equity before them, and a bankrupt does not trade. Paths are walked trade by trade and forgotten: 24
-bytes stay of each, and the curves of the first FAN_PATHS, from which the fan is taken; figures are of all paths.
+bytes stay of each, and the curves of the first ones, from which the fan is taken; figures are of all paths.
 """
 
 from __future__ import annotations
@@ -28,7 +28,17 @@ import numpy as np
 
 from daemon.engine.chunks import in_chunks
 from daemon.engine.jit import kernel
-from daemon.engine.resampling import UInt64s, bell, below, block_length, draw_blocks, seed_word, stream, uniform
+from daemon.engine.resampling import (
+    UInt64s,
+    bell_of,
+    block_length,
+    draw_blocks,
+    following,
+    following_below,
+    seed_word,
+    share_of,
+    stream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +51,7 @@ RUIN_LEVEL: Final = 0.5
 """Ruin: the equity is at or below this multiple of the initial capital at any time."""
 
 FAN_PATHS: Final = 2_000
-"""Paths whose curves are kept for the fan."""
+"""Paths whose curves are kept for the fan, where nobody says."""
 
 SAMPLE_PATHS: Final = 30
 POINTS: Final = 200
@@ -67,7 +77,8 @@ class Interval(NamedTuple):
 class Fan(NamedTuple):
     """Percentiles of the equity, multiples of the initial capital, after `trades` trades.
 
-    trades: (k,) int64 from 0 to all of them, k <= POINTS. The others: (k,) float64, of the first FAN_PATHS paths.
+    trades: (k,) int64 from 0 to all of them, k <= POINTS. The others: (k,) float64, of the first `fan_paths` paths;
+    (0,) where there are none.
     """
 
     trades: Int64s
@@ -106,7 +117,7 @@ class MonteCarlo(NamedTuple):
     """What came of it.
 
     trades: of a path. block_length: mean, of the bootstrap; 1 for the others. sample_paths: (s, k) float64, equity of
-    the first SAMPLE_PATHS paths at the points of `fan`, multiples of the initial capital.
+    the first SAMPLE_PATHS paths of the fan at its points, multiples of the initial capital.
     """
 
     method: Method
@@ -131,6 +142,7 @@ def simulate(
     miss_chance: float = 0.1,
     cost_noise: float = 0.5,
     fill_noise: float = 1.0,
+    fan_paths: int = FAN_PATHS,
     threads: int = 1,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> MonteCarlo | None:
@@ -139,12 +151,15 @@ def simulate(
     returns: (n,) float64, each trade's pnl over the equity before it, in the order of exits. costs: (n,) float64, its
     costs over the same. Both finite. seed: 0 to 2^64 - 1; the same seed gives the same bytes, whatever `threads`.
     block: mean length of the bootstrap's blocks, >= 1, None for `block_length` of the returns. confidence: in (0, 1).
-    miss_chance, cost_noise: 0 to 1; fill_noise: >= 0. checkpoint: called every few milliseconds while nothing runs; it
-    may raise. ValueError for any other input.
+    miss_chance, cost_noise: 0 to 1; fill_noise: >= 0. fan_paths: how many paths' curves are kept, >= 0; 0 leaves
+    `sample_paths` and `fan` empty. checkpoint: called every few milliseconds while nothing runs; it may raise.
+    ValueError for any other input.
     """
     chosen = {"miss_chance": miss_chance, "cost_noise": cost_noise, "fill_noise": fill_noise, "confidence": confidence}
     _check_trades(returns, costs)
     _check_choices(method, runs, threads, block, **chosen)
+    if fan_paths < 0:
+        raise ValueError(f"fan_paths is {fan_paths}: 0 or more")
     word = seed_word(seed)
     if not returns.size:
         return None
@@ -154,7 +169,7 @@ def simulate(
     if method == "bootstrap":
         length = float(block if block is not None else block_length(returns))
     marks = _marks(returns.size)
-    ends, curves = np.empty((3, runs)), np.empty((min(runs, FAN_PATHS), marks.size))
+    ends, curves = np.empty((3, runs)), np.empty((min(runs, fan_paths), marks.size))
 
     def walk_chunk(paths: slice) -> None:
         walk_paths(
@@ -187,7 +202,7 @@ def simulate(
         length,
         _spread(ends[0] - 1, ends[1], ends[2], confidence),
         curves[:SAMPLE_PATHS].copy(),
-        Fan(marks, *np.percentile(curves, _PERCENTS, axis=0)),
+        _fan(marks, curves),
     )
 
 
@@ -195,6 +210,13 @@ def _marks(trades: int) -> Int64s:
     """Return after how many trades a curve has its points: all of them where they are few, else POINTS of them."""
     points = min(trades + 1, POINTS)
     return np.arange(points) * trades // (points - 1)
+
+
+def _fan(marks: Int64s, curves: Float64s) -> Fan:
+    if not len(curves):
+        return Fan(marks[:0], *np.empty((len(_PERCENTS), 0)))
+    by_mark = np.sort(np.ascontiguousarray(curves.T), axis=1)  # percentiles of what is sorted are a third of the work
+    return Fan(marks, *np.percentile(by_mark, _PERCENTS, axis=1))
 
 
 def _spread(final: Float64s, drawdowns: Float64s, lowest: Float64s, confidence: float) -> Spread:
@@ -265,16 +287,22 @@ def _check_choices(method: Method, runs: int, threads: int, block: float | None,
 def shuffle(values: Float64s, state: UInt64s, out: Float64s) -> None:
     """Fill `out` with `values` in an order of which each is as likely. Source: Fisher and Yates (1938), Durstenfeld."""
     out[:] = values
+    words = state[0], state[1], state[2], state[3]
     for i in range(out.size - 1, 0, -1):
-        other = below(state, i + 1)
+        other, words = following_below(words, i + 1)
         out[i], out[other] = out[other], out[i]
+    state[0], state[1], state[2], state[3] = words
 
 
 @kernel
 def miss(values: Float64s, chance: float, state: UInt64s, out: Float64s) -> None:
     """Fill `out` with `values`, 0 in place of each with a chance: 0 leaves all, 1 none."""
+    words = state[0], state[1], state[2], state[3]
     for i in range(out.size):
-        out[i] = 0.0 if uniform(state) < chance else values[i]
+        value = values[i]
+        word, words = following(words)
+        out[i] = 0.0 if share_of(word) < chance else value
+    state[0], state[1], state[2], state[3] = words
 
 
 @kernel
@@ -282,9 +310,13 @@ def disturb(
     values: Float64s, costs: Float64s, cost_noise: float, fill_noise: float, state: UInt64s, out: Float64s
 ) -> None:
     """Fill `out` with `values` at other costs and fills, as the module says."""
+    words = state[0], state[1], state[2], state[3]
     for i in range(out.size):
-        out[i] = values[i] - costs[i] * cost_noise * bell(state)
-        out[i] += costs[i] * fill_noise * bell(state)
+        of_costs, words = following(words)
+        of_fills, words = following(words)
+        changed = values[i] - costs[i] * cost_noise * bell_of(of_costs)
+        out[i] = changed + costs[i] * fill_noise * bell_of(of_fills)
+    state[0], state[1], state[2], state[3] = words
 
 
 @kernel
@@ -295,7 +327,7 @@ def walk(returns: Float64s, marks: Int64s, curve: Float64s) -> tuple[float, floa
     numbers of trades from 0 to n. curve: (k,) float64, written: equity after so many trades; or (0,) for no curve.
     """
     equity = peak = lowest = 1.0
-    deepest = 0.0
+    smallest = 1.0  # of the equity over its peak; rounding keeps order, so that one subtraction does for all
     done = 0
     for point in range(curve.size + 1):
         stop = marks[point] if point < curve.size else returns.size
@@ -305,15 +337,15 @@ def walk(returns: Float64s, marks: Int64s, curve: Float64s) -> tuple[float, floa
                 equity = 0.0
             elif equity > CEILING:
                 equity = CEILING
-            if equity >= peak:
-                peak = equity
-            else:
-                deepest = max(deepest, 1.0 - equity / peak)
-                lowest = min(lowest, equity)
+            # Written so that nothing jumps: where equity turns, nobody can guess.
+            peak = equity if equity > peak else peak  # noqa: FURB136
+            lowest = equity if equity < lowest else lowest  # noqa: FURB136
+            share = equity / peak
+            smallest = share if share < smallest else smallest  # noqa: FURB136
         if point < curve.size:
             curve[point] = equity
         done = stop
-    return equity, deepest, lowest
+    return equity, 1.0 - smallest, lowest
 
 
 @kernel

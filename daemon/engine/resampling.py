@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from daemon.core.market import Float64s
 
 UInt64s: TypeAlias = NDArray[np.uint64]
+Words: TypeAlias = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
+"""A generator's state as loops hold it: in registers, where an array would be stored and loaded at every number."""
 
 LEAST_VALUES: Final = 10
 """Values below which nothing is said about their dependence."""
@@ -53,7 +55,8 @@ def seed_word(seed: int) -> np.uint64:
     return np.uint64(seed)
 
 
-# The generator. Each kernel takes `state`, (4,) uint64 of `stream`, and moves it on.
+# The generator. A kernel that takes `state`, (4,) uint64 of `stream`, moves it on; one that takes `words` returns what
+# follows them.
 
 
 @kernel
@@ -70,46 +73,70 @@ def stream(seed: np.uint64, path: int) -> UInt64s:
 
 
 @kernel
+def following(words: Words) -> tuple[np.uint64, Words]:
+    """Return 64 random bits, and the state after them."""
+    first, second, third, fourth = words
+    total = first + fourth
+    word = ((total << np.uint64(23)) | (total >> np.uint64(41))) + first
+    shifted = second << np.uint64(17)
+    third ^= first
+    fourth ^= second
+    second ^= third
+    first ^= fourth
+    third ^= shifted
+    fourth = (fourth << np.uint64(45)) | (fourth >> np.uint64(19))
+    return word, (first, second, third, fourth)
+
+
+@kernel
 def next_word(state: UInt64s) -> np.uint64:
     """Return 64 random bits."""
-    total = state[0] + state[3]
-    word = ((total << np.uint64(23)) | (total >> np.uint64(41))) + state[0]
-    shifted = state[1] << np.uint64(17)
-    state[2] ^= state[0]
-    state[3] ^= state[1]
-    state[1] ^= state[2]
-    state[0] ^= state[3]
-    state[2] ^= shifted
-    state[3] = (state[3] << np.uint64(45)) | (state[3] >> np.uint64(19))
-    return word  # type: ignore[no-any-return]
+    word, (state[0], state[1], state[2], state[3]) = following((state[0], state[1], state[2], state[3]))
+    return word
+
+
+@kernel
+def share_of(word: np.uint64) -> float:
+    """Return a multiple of 2^-53 in [0, 1), each as likely where each word is."""
+    return np.int64(word >> np.uint64(11)) * _PER_UNIT
 
 
 @kernel
 def uniform(state: UInt64s) -> float:
     """Return a multiple of 2^-53 in [0, 1), each as likely."""
-    return np.int64(next_word(state) >> np.uint64(11)) * _PER_UNIT
+    return share_of(next_word(state))
+
+
+@kernel
+def following_below(words: Words, count: int) -> tuple[int, Words]:
+    """Return an integer in [0, count), each exactly as likely, and the state after it. count: 1 to 2^32 - 1.
+
+    Source: Lemire (2019).
+    """
+    bound = np.uint64(count)
+    while True:
+        word, words = following(words)
+        product = (word >> np.uint64(32)) * bound
+        low = product & _LOW_32
+        # The remainder is below the bound: most draws are spared the division.
+        if low >= bound or low >= (_LOW_32 - bound + np.uint64(1)) % bound:
+            return np.int64(product >> np.uint64(32)), words  # type: ignore[return-value]
 
 
 @kernel
 def below(state: UInt64s, count: int) -> int:
-    """Return an integer in [0, count), each exactly as likely. count: 1 to 2^32 - 1. Source: Lemire (2019)."""
-    bound = np.uint64(count)
-    while True:
-        product = (next_word(state) >> np.uint64(32)) * bound
-        low = product & _LOW_32
-        # The remainder is below the bound: most draws are spared the division.
-        if low >= bound or low >= (_LOW_32 - bound + np.uint64(1)) % bound:
-            return np.int64(product >> np.uint64(32))  # type: ignore[return-value]
+    """Return an integer in [0, count), as `following_below`."""
+    number, (state[0], state[1], state[2], state[3]) = following_below((state[0], state[1], state[2], state[3]), count)
+    return number
 
 
 @kernel
-def bell(state: UInt64s) -> float:
-    """Return a number in [-1, 1] from a symmetric bell: mean 0, standard deviation 1 / sqrt(12) = 0.2887.
+def bell_of(word: np.uint64) -> float:
+    """Turn a random word into a number in [-1, 1] from a symmetric bell: mean 0, deviation 1 / sqrt(12) = 0.2887.
 
     The sum of four uniforms of 16 bits, out of one word, moved and scaled. Its kurtosis is 2.7; a normal's is 3, but it
     has no bound and needs a logarithm. Source: Irwin (1927), Hall (1927).
     """
-    word = next_word(state)
     total = (word & _LOW_16) + ((word >> np.uint64(16)) & _LOW_16)
     total += ((word >> np.uint64(32)) & _LOW_16) + (word >> np.uint64(48))
     return (np.int64(total) - _BELL_CENTRE) / _BELL_CENTRE
@@ -125,15 +152,21 @@ def draw_blocks(values: Float64s, restart_chance: float, state: UInt64s, out: Fl
     values: (n,) float64, n >= 1. restart_chance: 1 / mean length of a block, in (0, 1]; 1 draws single values.
     out: (m,) float64, written. Its first k numbers do not depend on m. Source: Politis and Romano (1994).
     """
+    words = state[0], state[1], state[2], state[3]
     place = 0
     for i in range(out.size):
-        if i == 0 or uniform(state) < restart_chance:
-            place = below(state, values.size)
+        restarts = i == 0
+        if not restarts:
+            word, words = following(words)
+            restarts = share_of(word) < restart_chance
+        if restarts:
+            place, words = following_below(words, values.size)
         else:
             place += 1
             if place == values.size:
                 place = 0
         out[i] = values[place]
+    state[0], state[1], state[2], state[3] = words
 
 
 @kernel

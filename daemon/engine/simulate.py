@@ -101,9 +101,10 @@ class Simulation:
         self._account = np.zeros(1, dtype=ACCOUNT)
         self._account["cash"] = spec.account.initial_capital
         self._listed = listed_orders(spec) if orders is None else orders
-        self._log = np.zeros(_LOG_ROWS + LOG_MARGIN * count, dtype=LOG)
-        self._samples = np.zeros((4, _SAMPLES))
-        self._sample_ns = np.zeros(_SAMPLES, dtype=np.int64)
+        # Not cleared: rows are read once they are written, and most runs write few of these ten megabytes.
+        self._log = np.empty(_LOG_ROWS + LOG_MARGIN * count, dtype=LOG)
+        self._samples = np.empty((4, _SAMPLES))
+        self._sample_ns = np.empty(_SAMPLES, dtype=np.int64)
         self._kept: list[Records] = []
         self._kept_samples: list[Samples] = []
         self._place(bars, spec)
@@ -131,9 +132,9 @@ class Simulation:
         if self._account["lost_rows"][0]:
             raise OverflowError(f"one event made more than {self._log.size:,} fills: too many orders at one price")
         self._drain()
-        samples = Samples._make(np.concatenate(columns) for columns in zip(*self._kept_samples, strict=True))
+        samples = Samples._make(_joined(list(columns)) for columns in zip(*self._kept_samples, strict=True))
         events, tries = int(self._account["events"][0]), int(self._account["tries"][0])
-        return Outcome(np.concatenate(self._kept), samples, events, tries)
+        return Outcome(_joined(self._kept), samples, events, tries)
 
     def _step(self) -> Pause:
         return Pause(
@@ -213,7 +214,7 @@ class Simulation:
 
 
 def _joined(columns: list[Records]) -> Records:
-    """Lay the columns of all symbols one after another; one symbol's as they are."""
+    """Lay columns, or parts of one, one after another; a single one as it is."""
     return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=-1)
 
 

@@ -139,6 +139,12 @@ def read_series(store: BarStore, spec: BacktestSpec, market: Market, warmup: int
     )
 
 
+def digests_of(series: Sequence[Series]) -> list[str]:
+    """Return digests of all rows that were read: bars, and funding rates where there are any."""
+    paid = [digest_of((each.funding_ns, each.funding_rate)) for each in series if each.funding_ns.size]
+    return [each.digest for each in series] + paid
+
+
 def decided(spec: BacktestSpec, series: Series, checkpoint: Callable[[], None] = lambda: None) -> Loaded:
     """Decide, bar by bar, what a strategy says of a series.
 
@@ -152,7 +158,7 @@ def decided(spec: BacktestSpec, series: Series, checkpoint: Callable[[], None] =
     else:
         signals = _regular(spec.program, whole.size - first)
     atr = np.full(whole.size, np.nan)
-    if _uses_atr(spec):
+    if uses_atr(spec):
         atr = np.asarray(columns[ATR], dtype=np.float64)
     del columns
     bars = series.bars
@@ -274,7 +280,8 @@ def _regular(program: backtest.Program, count: int) -> Bytes:
     return out
 
 
-def _uses_atr(spec: BacktestSpec) -> bool:
+def uses_atr(spec: BacktestSpec) -> bool:
+    """Tell whether any distance or size of a specification is measured in ATR."""
     trailing, entry = spec.exits.trailing_stop, spec.entry_order
     distances = (
         spec.exits.take_profit,
@@ -295,7 +302,7 @@ def warmup_bars(spec: BacktestSpec) -> int:
         program = _compiled(spec.program)
         used = max((lookback(name, bar_ns=spec.timeframe.ns) for name in program.inputs), default=0)
         needed = program.lookback + used
-    if _uses_atr(spec):
+    if uses_atr(spec):
         needed = max(needed, lookback(ATR))
     a_day = -(-24 * NS_PER_HOUR // spec.timeframe.ns)
     return max(needed, min(a_day, 1_440), LEAST_BARS) + 1

@@ -31,6 +31,9 @@ _WORDS: Final[dict[Method, str]] = {
     "missed": "one trade in ten left out",
     "noise": "each trade with costs up to 50 % off and fills up to its costs better or worse",
 }
+_MAIN: Final[Method] = "bootstrap"
+"""Whose paths are shown."""
+
 _COSTS: Final = ("entry_fees", "exit_fees", "entry_slippage", "exit_slippage")
 
 
@@ -91,13 +94,14 @@ def simulated(
             method=method,
             block=block,
             confidence=confidence,
+            fan_paths=montecarlo.FAN_PATHS if method == _MAIN else 0,
             threads=os.cpu_count() or 1,
             checkpoint=checkpoint,
         )
         if one is None:
             return None
         made[method] = one
-    main = made["bootstrap"]
+    main = made[_MAIN]
     return MonteCarloResult(
         runs=runs,
         seed=seed,

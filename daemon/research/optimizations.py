@@ -62,14 +62,16 @@ _NS_PER_MS: Final = 1_000_000
 
 
 class _Active:
-    """An optimisation that has not ended. future: None until the executor has it, or where another process will.
+    """An optimisation that has not ended. future: None while it is being submitted, and where this process keeps it.
 
-    publish: told how it is doing, ten times a second at the most; blocks of points may come faster.
+    is_kept: whether it waits for another process to take it up. publish: told how it is doing, ten times a second at
+    the most; blocks of points may come faster.
     """
 
-    def __init__(self, state: StoredOptimization, publish: Callable[[Event], None]) -> None:
+    def __init__(self, state: StoredOptimization, publish: Callable[[Event], None], *, is_kept: bool = False) -> None:
         self.state = state
         self.publish = Paced(publish)
+        self.is_kept = is_kept
         self.cancelled = Flag()
         self.future: Future[Optimized] | None = None
         self.progress: OptimizationProgress | None = None
@@ -150,13 +152,15 @@ class Optimizations:
     def resume(self, optimization_id: str) -> OptimizationStatus:
         """Queue an optimisation that was cancelled or failed; it goes on behind the points that are stored.
 
+        So does one that an earlier process left, where this one does not take up such by itself.
         NotFound OPTIMIZATION_NOT_FOUND; Conflict OPTIMIZATION_ACTIVE or OPTIMIZATION_FINISHED.
         """
         with self._changed:
-            if optimization_id in self._active:
+            kept = self._active.get(optimization_id)
+            if kept is not None and not kept.is_kept:
                 raise self._is_active(optimization_id)
             with self._env.read() as transaction:
-                state = records.stored_state(transaction, optimization_id)
+                state = kept.state if kept is not None else records.stored_state(transaction, optimization_id)
             if state.status.status == "completed":
                 why = f"optimisation {optimization_id} is completed: there is nothing to resume"
                 raise Conflict(Code.OPTIMIZATION_FINISHED, why)
@@ -165,7 +169,11 @@ class Optimizations:
                 state, status="queued", attempts=0, started_at=None, completed_at=None, error=None, error_code=None
             )
             active = self._active[optimization_id] = _Active(queued, self._publish)
-        self._commits.commit(lambda transaction: records.put_state(transaction, queued))
+        try:
+            self._commits.commit(lambda transaction: records.put_state(transaction, queued))
+        except AtlasError:
+            self._forget(optimization_id)
+            raise
         self._publish(announcing.optimization_progress(queued.status))
         self._start(active)
         return queued.status
@@ -173,19 +181,23 @@ class Optimizations:
     def cancel(self, optimization_id: str) -> OptimizationStatus:
         """End an optimisation that is queued or running, and wait until it has; its points are kept.
 
-        NotFound OPTIMIZATION_NOT_FOUND; Conflict OPTIMIZATION_FINISHED where there is nothing to cancel.
+        NotFound OPTIMIZATION_NOT_FOUND; Conflict OPTIMIZATION_FINISHED where there is nothing to cancel, or where that
+        is being done already.
         """
         with self._changed:
             active = self._active.get(optimization_id)
+            if active is not None and not active.is_kept:  # where it is being submitted, its future is a moment away
+                self._changed.wait_for(lambda: active.future or self._active.get(optimization_id) is not active)
+            repeated = active is not None and active.cancelled.is_set()
             if active is not None:
                 active.cancelled.set()
-        if active is None:
-            status = self.status(optimization_id)
-            why = f"optimisation {optimization_id} is {status.status}: there is nothing to cancel"
+        if active is None or repeated:
+            state = "being cancelled already" if repeated else self.status(optimization_id).status
+            why = f"optimisation {optimization_id} is {state}: there is nothing to cancel"
             raise Conflict(Code.OPTIMIZATION_FINISHED, why)
-        if active.future is None:
+        if active.is_kept:
             self._failed(active, JobFailed(Code.CANCELLED, "it was cancelled"))
-        else:
+        elif active.future is not None:
             active.future.cancel()
         self.wait(optimization_id, _CANCEL_S)
         return self.status(optimization_id)
@@ -276,7 +288,7 @@ class Optimizations:
                 plan = records.stored_plan(transaction, status.id)
             return OptimizationJob(status.id, plan, dict(self._profiles))
 
-        active.future = self._executor.submit(
+        future = self._executor.submit(
             job,
             partial(self._told, active),
             active.cancelled,
@@ -284,7 +296,10 @@ class Optimizations:
             memory_bytes=active.state.memory_bytes,
             started=partial(self._started, active),
         )
-        active.future.add_done_callback(partial(self._ended, active))
+        with self._changed:
+            active.future = future
+            self._changed.notify_all()
+        future.add_done_callback(partial(self._ended, active))
 
     def _recover(self, *, resumes: bool) -> int:
         """Settle what an earlier process left, and queue it where it is to go on; returns the last place taken."""
@@ -300,7 +315,7 @@ class Optimizations:
             elif left is not state:
                 self._env.write(partial(records.put_state, state=left))
             if left.status.status == "queued":
-                active = self._active[left.status.id] = _Active(left, self._publish)
+                active = self._active[left.status.id] = _Active(left, self._publish, is_kept=not resumes)
                 if resumes:
                     try:
                         self._start(active)
@@ -423,11 +438,15 @@ def _best(status: OptimizationStatus, rows: Rows, names: list[str]) -> dict[str,
     import numpy as np
 
     values, figures = rows.table(len(names))
-    done: dict[str, object] = {"points_done": max(status.points_done, rows.first + len(values))}
+    done: dict[str, object] = {"points_done": rows.first + len(values)}
+    known = status.best_score
+    if rows.first == 0:  # whatever was there before has gone
+        known = None
+        done |= {"best_score": None, "best_parameters": None}
     scores = figures[:, 0]
     if not np.isnan(scores).all():
         best = int(np.nanargmax(scores))
-        if status.best_score is None or scores[best] > status.best_score:
+        if known is None or scores[best] > known:
             done["best_score"] = float(scores[best])
             done["best_parameters"] = dict(zip(names, values[best].tolist(), strict=True))
     return done

@@ -77,7 +77,7 @@ def _trailing_activation(exits: Exits, value: float) -> Exits:
 
 def _timeout(exits: Exits, value: float) -> Exits:
     if value != int(value):
-        raise invalid("timeout", f"{value:g} is no whole number of bars")
+        raise invalid("timeout", f"{value:g} is no whole number of bars: a range of them has a step, such as 5:20:1")
     return msgspec.structs.replace(exits, timeout_bars=int(value) or None)
 
 
@@ -213,13 +213,15 @@ class Space:
         # A trailing stop before the gain at which it begins, in whatever order they were given.
         for name in EXITS:
             if name in point:
+                if point[name] < 0:
+                    raise invalid(name, f"{point[name]:g} is below 0, which switches it off")
                 exits = EXITS[name](exits, point[name])
         if exits != spec.exits:
             spec = msgspec.structs.replace(spec, exits=exits)
         return _with_lengths(spec, point[INDICATOR_LENGTH]) if INDICATOR_LENGTH in point else spec
 
     def check(self, ranges: Sequence[Range]) -> None:
-        """Refuse names that are no parameters and values that are none, by each range's ends."""
+        """Refuse names that are no parameters and values that are none, by each range's ends and a fraction."""
         named = [each.name for each in ranges]
         repeated = next((name for name in named if named.count(name) > 1), None)
         if repeated is not None:
@@ -228,7 +230,7 @@ class Space:
         for each in ranges:
             if each.name == INDICATOR_LENGTH and not has_lengths(self._spec):
                 raise invalid(each.name, "no indicator of this strategy has a length")
-            for value in (each.low, each.high):
+            for value in (each.low, *_fractions(each), each.high):
                 self.at(first | {each.name: value})
 
     def _written(self, values: tuple[tuple[str, float], ...]) -> BacktestSpec:
@@ -276,6 +278,13 @@ def _without_point(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Point]
             raise invalid(name, "a point has one value of it")
         point[name] = found[0]
     return {name: value for name, value in config.items() if name != POINT}, point
+
+
+def _fractions(ranged: Range) -> list[float]:
+    """Return a value of a range that is no whole number, where it has any: some parameters are whole numbers."""
+    if ranged.is_continuous:
+        return [ranged.low + (ranged.high - ranged.low) / math.pi]
+    return [value for value in ranged.values if value != int(value)][:1]
 
 
 def _is_ours(name: str) -> bool:

@@ -20,7 +20,7 @@ from daemon.engine import curves, metrics
 from daemon.engine.orders import Reference
 from daemon.engine.simulate import Decisions, Simulation
 from daemon.engine.trades import trades_of
-from daemon.research.backtest_market import decided, grid_orders, read_series, warmup_bars, year_days
+from daemon.research.backtest_market import decided, grid_orders, read_series, uses_atr, warmup_bars, year_days
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -161,7 +161,8 @@ class Sweep:
         """
         for places in programs.values():
             checkpoint()
-            decisions = self._decisions(specs[places[0]])
+            # With the ATR where any asks for it: one that has its exits in ATR switched off does not.
+            decisions = self._decisions(max((specs[place] for place in places), key=uses_atr))
             size = max(1, -(-len(places) * len(spans) // (8 * self._threads))) if len(spans) == 1 else len(places)
             for which in range(len(spans)):
                 for at in range(0, len(places), size):
@@ -186,13 +187,15 @@ class Sweep:
         outcome = Simulation(spec, decisions, year_days=self.year_days, orders=orders).run()
         samples, initial = outcome.samples, spec.account.initial_capital
         daily = curves.daily_returns(samples.time_ns, samples.equity, initial, span.start_ns)
-        peaks = np.maximum(np.maximum.accumulate(samples.equity), initial)
+        share = np.maximum.accumulate(samples.equity)
+        np.maximum(share, initial, out=share)
+        np.divide(samples.equity, share, out=share)
         trades, _ = trades_of(outcome.log, len(decisions), int(Reference.CLOSE))
         return Tested(
             daily.day_ns,
             daily.returns,
             float(samples.equity[-1]) / initial,
-            float((1 - samples.equity / peaks).max()),
+            1 - float(share.min()),
             trades.size,
             samples.time_ns if keeps_curve else NOTHING.time_ns,
             samples.equity if keeps_curve else NOTHING.equity,

@@ -11,6 +11,7 @@ import msgspec
 from daemon.core.backtest import OrderList, Validation
 from daemon.engine import curves
 from daemon.engine.significance import moments
+from daemon.research.backtest_market import digests_of
 from daemon.research.backtest_outcome import inputs_digest
 from daemon.research.look_ahead import check_look_ahead
 from daemon.research.monte_carlo import monte_carlo
@@ -53,7 +54,7 @@ def validated(
     InvalidRequest INVALID_PARAMETER where it is to be varied by what is no parameter.
     """
     spec, asked = finding.spec, finding.spec.validation or Validation()
-    idea, fingerprint = idea_of(spec), inputs_digest(spec, [each.digest for each in series])
+    idea, fingerprint = idea_of(spec), inputs_digest(spec, digests_of(series))
     with bars.ticks.env.read() as transaction:
         before = stored_idea(transaction, idea)
         is_repeated = is_tried(transaction, idea, fingerprint)

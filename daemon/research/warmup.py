@@ -12,14 +12,16 @@ from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND, Bars, Instrument, Tim
 from daemon.core.strategy import RiskProfile
 from daemon.core.ticks import Stream, ticks
 from daemon.engine import bars as engine_bars
-from daemon.engine import conditions, probe, tick_bars
+from daemon.engine import conditions, montecarlo, overfitting, probe, tick_bars
 from daemon.engine import simulate as backtests
+from daemon.engine.calibration import TradeBuckets
 from daemon.engine.columns import ATR
 from daemon.engine.deciding import ENTER_LONG
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
 from daemon.engine.orders import Reference
 from daemon.engine.program import compile_strategies
+from daemon.engine.reality_check import reality_check
 from daemon.engine.simulate import Decisions
 from daemon.engine.synthetic import MarketModel, simulate
 from daemon.engine.trades import trades_of
@@ -55,19 +57,22 @@ def warm_probe(book: RuleBook) -> Warmth:
 
 
 def warm_jobs(book: RuleBook) -> Warmth:
-    """Make ready what workers run: probes and backtests."""
+    """Make ready what workers run: probes, backtests, what judges them."""
     warm_backtest()
+    warm_validation()
     return warm_probe(book)
 
 
 def warm_ticks() -> None:
-    """Make the kernels of ticks ready: bars from trades, and the records of the live tail."""
+    """Make the kernels of ticks ready: bars and buckets from trades, and the records of the live tail."""
     steps = np.arange(_BARS)
     rows = ticks(
         Stream.TRADES, price_decimals=1, size_decimals=1, time_ns=steps * NS_PER_SECOND, price=steps + 1, size=steps + 1
     )
     tick_bars.bars_of([rows], Timeframe.MIN_1)
     tick_bars.ThresholdBars(tick_bars.Measure.VOLUME, 10.0).feed(rows)
+    ones = np.ones(_BARS)
+    TradeBuckets(NS_PER_HOUR).feed(steps * NS_PER_SECOND, ones, ones, ones.astype(np.int8))
     columns, record = np.stack([steps, steps]), np.empty(10 * _BARS, dtype=np.uint8)
     packing.pack(columns, record)
     packing.unpack(record, np.zeros(1, dtype=np.int64), np.array([_BARS]), columns)
@@ -100,6 +105,19 @@ def warm_backtest() -> None:
         for kind in (backtests.QUOTES, backtests.TRADES)
     ]
     backtests.Simulation(msgspec.structs.replace(spec, fills="ticks"), [decided], feeds).run()
+
+
+def warm_validation() -> None:
+    """Run a few returns through what a validation and an optimisation use beside backtests.
+
+    Sweeps, walks and sensitivity are backtests; significance has no kernels.
+    """
+    returns = np.sin(np.arange(_BARS) ** 2) / 100
+    for method in montecarlo.METHODS:
+        montecarlo.simulate(returns, np.abs(returns), runs=1, seed=0, method=method)
+    matrix = np.column_stack([returns, returns[::-1]])
+    overfitting.pbo_spread(matrix, block_counts=(4,), halves=1)
+    reality_check(matrix, draws=1)
 
 
 def warm_all(book: RuleBook) -> Warmth:

@@ -90,7 +90,7 @@ def worker_main(pipe: Connection, setup: WorkerSetup) -> None:
     _lower_priority()
     from daemon.research.jobs import JobRunner
     from daemon.research.strategies import RuleBook
-    from daemon.research.warmup import warm_backtest, warm_probe
+    from daemon.research.warmup import warm_backtest, warm_probe, warm_validation
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment
 
@@ -100,9 +100,11 @@ def worker_main(pipe: Connection, setup: WorkerSetup) -> None:
         runner = (setup.runner or JobRunner)(BarStore(env), book)
         try:
             pipe.send(READY)
-            # Backtests have larger kernels: they are loaded when there is nothing better to do.
-            if not pipe.poll(_IDLE_S):
-                warm_backtest()
+            # Backtests have larger kernels: they are loaded when there is nothing better to do, and those of their
+            # validation when there still is not.
+            for warm, after_s in ((warm_backtest, _IDLE_S), (warm_validation, 0.0)):
+                if not pipe.poll(after_s):
+                    warm()
             while True:
                 job = pipe.recv()
                 if job != CANCEL:  # one that came after its job was done

@@ -203,7 +203,7 @@ def test_missing_file_is_not_found(tmp_path):
         assert error.details == {"file": "SPY.csv"}
 
 
-zipped = gzip.compress((HEADER + ROW * 999).encode())
+zipped = gzip.compress((HEADER + ROW * 999).encode(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ zipped = gzip.compress((HEADER + ROW * 999).encode())
         (zipped[:-20], "the gzip file is cut short"),
         (zipped + b"junk", "foreign bytes at its end"),
         (zipped[:40] + b"\xff" * 9 + zipped[49:], "the gzip file is damaged"),
-        (gzip.compress(zipped), "compressed twice"),
+        (gzip.compress(zipped, mtime=0), "compressed twice"),
         (b"PK\x03\x04", "ZIP archive or an Excel workbook"),
         (b"\n <!DOCTYPE html><html>", "this is a web page, not CSV"),
         (b"PAR1 and then nothing", "the Parquet file is damaged"),

@@ -61,8 +61,8 @@ def has_ended(process):
 # Starting.
 
 
-def test_the_ready_line_and_files_say_where_the_daemon_is(serve, tmp_path):
-    daemon = serve(tmp_path / "data")
+def test_the_ready_line_and_files_say_where_the_daemon_is(serve, threads, tmp_path):
+    daemon = serve(tmp_path / "data", *threads)
     ready = {
         "url": f"http://127.0.0.1:{daemon.ready['port']}",
         "port": daemon.ready["port"],
@@ -317,7 +317,8 @@ def test_the_daemons_refusals_reach_the_command_line(daemon, cli, tmp_path):
 
 def test_ctrl_c_cancels_the_run_that_the_daemon_works_on(serve, folder):
     daemon = serve(folder)
-    command = [sys.executable, "-m", "daemon", "run", "--symbols", "LONG", "--timeframes", "1Min,5Min"]
+    command = [sys.executable, "-m", "daemon", "run", "--symbols", "LONG", "--timeframes", "1Min,5Min,15Min"]
+    command.append("--persist-trades")  # longer at work than the signal is on its way
     with subprocess.Popen(
         [*command, "--run-id", "given-up", "--data-dir", str(folder)], stderr=subprocess.PIPE, text=True
     ) as process:
@@ -327,7 +328,7 @@ def test_ctrl_c_cancels_the_run_that_the_daemon_works_on(serve, folder):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 1, complaint
     assert "cancelled" in complaint
     assert "Traceback" not in complaint
     assert daemon.run_status("given-up")["status"] == "cancelled"
@@ -346,8 +347,8 @@ def test_commands_that_read_work_beside_the_daemon(daemon, cli):
     assert trades == daemon.rows("/api/v1/runs/read/trades", limit=1_000_000, justify=1)
 
 
-def test_a_ready_file_without_its_daemon_misleads_nobody(serve, cli, small):
-    daemon = serve(small)
+def test_a_ready_file_without_its_daemon_misleads_nobody(serve, threads, cli, small):
+    daemon = serve(small, *threads)
     daemon.end(signal.SIGKILL)
     stale = json.loads((small / "ready.json").read_text())
     (small / "ready.json").write_text(json.dumps(stale | {"pid": psutil.Process().pid}))  # a number given anew

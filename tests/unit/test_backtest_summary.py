@@ -36,8 +36,8 @@ def test_a_summary_begins_with_the_verdict_and_its_reasons(printed):
     assert [line.strip()[:2] for line in lines[1:4]] == ["1.", "2.", "3."]
     text = flowing("\n".join(lines[:12]))
     assert "tries 412 tries of this idea (411 before); Sharpe 1.90, by chance 2.10, deflated 38.7 %" in text
-    assert "granted taker fees of 0.1 % and 2 bps of slippage; positions over gaps are counted" in text
-    assert "would change it a year more of data with the same Sharpe; costs half as high" in text
+    assert "granted taker fees of 0.1 % and 2 bps of slippage positions over gaps are counted" in text
+    assert "would change it a year more of data with the same Sharpe costs half as high" in text
     assert text.index("would change it") < text.index("Momentum breakout")
 
 

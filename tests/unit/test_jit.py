@@ -34,7 +34,7 @@ from daemon.engine.jit import KERNELS
 from daemon.engine.orders import Reference
 from daemon.engine.program import compile_strategies
 from daemon.research.strategies import load
-from daemon.research.warmup import warmth
+from daemon.research.warmup import warm_all, warmth
 
 ROOT = Path(__file__).parents[2]
 MODULES = [import_module(f"daemon.engine.{module.name}") for module in iter_modules(engine.__path__)]
@@ -92,7 +92,7 @@ def trade(bars):
         ticks_of = (close_ns, bars.close, bars.volume)
         feeds = [simulate.Feed(0, kind, iter([simulate.Chunk(*ticks_of)])) for kind in (loop.TRADES, loop.QUOTES)]
         outcome = simulate.Simulation(spec, [series], feeds if fills == "ticks" else ()).run()
-        trades.trades_of(outcome.log, 1, Reference.CLOSE)
+        trades.trades_of(outcome.log, 1, int(Reference.CLOSE))
 
 
 def resample(bars):
@@ -109,7 +109,8 @@ def resample(bars):
 
 
 def specialisations():
-    """Count each kernel's after three series of different make."""
+    """Count each kernel's after three series of different make, and after what is warmed up."""
+    warm_all(load([ROOT / "strategies.json"]))
     for seed, size in ((1, 300), (2, 700)):
         bars = synthetic.simulate(
             synthetic.MarketModel(),

@@ -206,6 +206,13 @@ def test_the_fan_is_of_the_paths_and_ends_where_the_figures_do():
     assert [line[-1] - 1 for line in lines] == pytest.approx(ends)
 
 
+def test_without_curves_the_figures_are_the_same():
+    found = run(fan_paths=0)
+    assert found.spread == run().spread
+    assert [column.size for column in found.fan] == [0] * 6
+    assert len(found.sample_paths) == 0
+
+
 @pytest.mark.parametrize("trades", [1, 2, 198, 199, 200, 201, 1_000, 12_345])
 def test_curves_have_200_points_at_most_from_no_trade_to_all(trades):
     marks = run(np.full(trades, 0.001), runs=3).fan.trades
@@ -382,6 +389,7 @@ def test_columns_of_other_lengths_are_refused(returns, costs):
         ("cost_noise", math.nan),
         ("fill_noise", -1.0),
         ("fill_noise", math.inf),
+        ("fan_paths", -1),
     ],
 )
 def test_options_without_a_meaning_are_refused_by_name(option, value):

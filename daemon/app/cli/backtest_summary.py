@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -173,11 +172,10 @@ def print_list(found: Sequence[BacktestStatus], form: str) -> None:
         typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return
     digits = 2 if form == "table" else 12
-    names = [clean(each.name) for each in found]
     emit(
         {
             "id": [each.id for each in found],
-            "name": [escape(name) for name in names] if form == "table" else names,
+            "name": [clean(each.name) for each in found],
             "status": [each.status for each in found],
             "verdict": [each.verdict for each in found],
             "return_percent": [_rounded(each.total_return_percent, digits) for each in found],

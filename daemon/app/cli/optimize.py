@@ -152,16 +152,14 @@ def delete(optimization_id: Id, data_dir: DataDir = None, config: ConfigFile = N
 def optimizations(form: Listing = Format.TABLE, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """List optimisations, the newest first."""
     from daemon.app import wiring
-    from daemon.app.cli.output import emit
+    from daemon.app.cli.optimize_summary import print_list
     from daemon.app.config import load
-    from daemon.research.optimization import words
     from daemon.research.optimization.records import stored_states
 
     settings = load(config)
     with wiring.reader(settings, settings.data_dir(data_dir)) as store, store.env.read() as transaction:
         found = [state.status for state in stored_states(transaction)]
-    rows = list(words.list_rows(found))
-    emit({name: [row[place] for row in rows] for place, name in enumerate(words.LIST_HEADINGS)}, form)
+    print_list(found, form)
 
 
 # Running.

@@ -12,13 +12,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from daemon.app.cli.output import emit
 from daemon.app.cli.printing import BULLET, bullets, clean, facts_table, inset, plain_text, print_parts, rows_table
 from daemon.app.cli.validation_summary import verdict_parts
 from daemon.research.optimization import words
 from daemon.research.validation_words import parameters_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from daemon.research.optimization.result import Number, OptimizationResult, OptimizationStatus, Surface
 
@@ -58,7 +59,7 @@ def _parts(result: OptimizationResult) -> Iterator[Any]:
     yield f"next: atlasd optimize show {result.id} --format csv | json"
     yield f"      atlasd optimize report {result.id} --output report.html"
     if result.plateau is not None:
-        options = " ".join(f"--param {name}={value:g}" for name, value in result.plateau.point.parameters.items())
+        options = " ".join(f"--param {name}={value!r}" for name, value in result.plateau.point.parameters.items())
         yield f"      atlasd backtest CONFIG.json {options}"
 
 
@@ -75,13 +76,15 @@ def _map(surface: Surface, result: OptimizationResult) -> Table:
     table.add_column("", justify="right", style="dim", no_wrap=True)
     for group in groups:
         table.add_column(_named([surface.x_values[place] for place in group]), justify="right", no_wrap=True)
-    peak = result.peak.score if result.peak else None
+    peak = _place(surface, result.peak.parameters) if result.peak else None
     scale = 100 if result.target == "return" else 1
     reach = max((abs(value) for row in surface.best for value in row if value is not None), default=0.0)
     for place, row in enumerate(surface.best):
         cells = [max((row[at] for at in group if row[at] is not None), default=None) for group in groups]  # type: ignore[type-var]
         named = f"{surface.y_values[place]:.4g}" if surface.y_values else ""
-        table.add_row(named, *(_cell(value, peak, reach, scale) for value in cells))
+        peaks = [peak is not None and peak[0] in group and peak[1] == place for group in groups]
+        drawn = zip(cells, peaks, strict=True)
+        table.add_row(named, *(_cell(value, reach, scale, is_peak=is_peak) for value, is_peak in drawn))
     return table
 
 
@@ -94,13 +97,43 @@ def _named(values: Sequence[float]) -> str:
     return f"{sum(values) / len(values):.3g}"
 
 
-def _cell(value: Number, peak: Number, reach: float, scale: int) -> Text:
+def _place(surface: Surface, point: Mapping[str, float]) -> tuple[int, int]:
+    """Return the column and the row of a point: other cells may be as good as the peak's."""
+    column = min(range(len(surface.x_values)), key=lambda at: abs(surface.x_values[at] - point[surface.x]))
+    if surface.y is None:
+        return column, 0
+    across = point[surface.y]
+    return column, min(range(len(surface.y_values)), key=lambda at: abs(surface.y_values[at] - across))
+
+
+def _cell(value: Number, reach: float, scale: int, *, is_peak: bool) -> Text:
     if value is None:
         return Text("-", style="dim")
     shades = _GAINS if value >= 0 else _LOSSES[::-1]
     shade = shades[min(int(3 * abs(value) / reach), 2)] if reach else _GAINS[0]
-    written = f"[{scale * value:.2f}]" if value == peak else f" {scale * value:.2f} "
-    return Text(written, style=shade + (" bold" if value == peak else ""))
+    written = f"[{scale * value:.2f}]" if is_peak else f" {scale * value:.2f} "
+    return Text(written, style=shade + (" bold" if is_peak else ""))
+
+
+def print_list(found: Sequence[OptimizationStatus], form: str) -> None:
+    """Print states; json has all of each."""
+    if form == "json":
+        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return
+    emit(
+        {
+            "id": [each.id for each in found],
+            "name": [clean(each.name) for each in found],
+            "status": [each.status for each in found],
+            "verdict": [each.verdict for each in found],
+            "done": [each.points_done for each in found],
+            "points": [each.points for each in found],
+            "target": [each.target for each in found],
+            "best": [each.best_score for each in found],
+            "at": [parameters_words(each.best_parameters or {}) for each in found],
+        },
+        form,
+    )
 
 
 def print_status(status: OptimizationStatus, form: str) -> None:

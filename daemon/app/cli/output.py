@@ -108,6 +108,9 @@ def _table(blocks: Iterable[Columns]) -> int:
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
+    from rich.text import Text
+
+    from daemon.app.cli.printing import clean
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     rows, cut = 0, False
@@ -120,7 +123,7 @@ def _table(blocks: Iterable[Columns]) -> int:
             if rows == TABLE_ROWS:
                 cut = True
                 break
-            table.add_row(*(_cell(value) for value in row))
+            table.add_row(*(Text(clean(_cell(value))) for value in row))
             rows += 1
         if cut:
             break

@@ -172,3 +172,14 @@ def bench_api(
     from daemon.app.config import load
 
     emit_figures(benches.bench_api(wiring.rule_book(load(config)), seconds), form)
+
+
+@bench.command("validation")
+def bench_validation(
+    form: Annotated[Format, typer.Option("--format", help="How to print the figures.")] = Format.TABLE,
+) -> None:
+    """Walk a simulated year forward, disturb trades, cross-validate a sweep, optimise over a grid."""
+    from daemon.app import bench_validation as benches
+    from daemon.app.cli.output import emit_figures
+
+    emit_figures(benches.bench_validation(), form)

@@ -14,7 +14,7 @@ import numpy as np
 from daemon.research.parameters import grid, grid_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from daemon.research.optimization.request import Plan
     from daemon.research.parameters import Point
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SAMPLED_AT_ONCE: Final = 16
 """Points that a method which learns proposes before it is told of them: enough for the cores, few enough to learn."""
+
+# A space of so many points is shuffled: of one that is nearly exhausted few draws would be new.
+_MOST_SHUFFLED: Final = 1 << 20
 
 # Draws of points that were drawn before, after which a space counts as exhausted.
 _MOST_REPEATED: Final = 1_000
@@ -66,12 +69,16 @@ class _Random:
         self._ranges = ranges
         self._random = np.random.default_rng(seed)
         self._seen: set[tuple[float, ...]] = set()
-        self._size = None if any(each.is_continuous for each in ranges) else grid_size(ranges)
+        self._shuffled: Iterator[int] | None = None
+        if not any(each.is_continuous for each in ranges) and grid_size(ranges) <= _MOST_SHUFFLED:
+            self._shuffled = iter(self._random.permutation(grid_size(ranges)).tolist())
 
     def ask(self, most: int) -> list[Point]:
+        if self._shuffled is not None:
+            return [self._at(place) for place in itertools.islice(self._shuffled, most)]
         found: list[Point] = []
         repeated = 0
-        while len(found) < most and repeated < _MOST_REPEATED and len(self._seen) != self._size:
+        while len(found) < most and repeated < _MOST_REPEATED:
             values = tuple(self._drawn(each) for each in self._ranges)
             if values in self._seen:
                 repeated += 1
@@ -82,6 +89,12 @@ class _Random:
 
     def tell(self, scores: Sequence[float | None]) -> None:
         """Learn nothing."""
+
+    def _at(self, place: int) -> Point:
+        """Return the point at a place of the grid."""
+        shape = [len(each.values) for each in self._ranges]
+        places = np.unravel_index(place, shape)
+        return {each.name: each.values[int(at)] for each, at in zip(self._ranges, places, strict=True)}
 
     def _drawn(self, each: Range) -> float:
         if each.is_continuous:

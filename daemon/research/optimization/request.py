@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOST_POINTS: Final = 100_000
 """Points of one optimisation. Whoever tries more finds something in any noise; none could be told from luck."""
 
+MOST_LEARNED: Final = 2_000
+"""Points of optuna: each takes longer to propose the more there are before it."""
+
 USUAL_BUDGET: Final = 100
 """Points of a method that samples, where nobody says."""
 
@@ -104,6 +107,8 @@ def _points(request: OptimizationRequest, ranges: Sequence[Range]) -> int:
         why = "at least 1" if budget < 1 else f"at most {MOST_POINTS:,}: more tries find something in any noise"
         raise _invalid("budget", f"{budget:,} points: take {why}")
     is_listed = not any(each.is_continuous for each in ranges)
+    if request.method == "optuna" and budget is not None and budget > MOST_LEARNED:
+        raise _invalid("budget", f"{budget:,} points: optuna proposes at most {MOST_LEARNED:,}; take random or a grid")
     if request.method != "grid":
         wanted = USUAL_BUDGET if budget is None else budget
         return min(wanted, grid_size(ranges)) if is_listed else wanted

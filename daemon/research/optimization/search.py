@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 
-from daemon.core.backtest import Funding, Market
-from daemon.core.market import NS_PER_DAY, Timeframe, TsNs
+from daemon.core.market import NS_PER_DAY
 from daemon.engine import metrics
 from daemon.engine.significance import moments
-from daemon.research.backtest_market import read_series, warmup_bars
+from daemon.research.backtest_market import warmup_bars
 from daemon.research.backtest_outcome import inputs_digest
 from daemon.research.optimization.judging import Grounds, judge
 from daemon.research.optimization.landscape import Landscape
@@ -27,7 +25,6 @@ from daemon.research.optimization.proposals import proposer
 from daemon.research.optimization.records import (
     FIGURES,
     MOST_CELLS,
-    SERIES_KEPT,
     OptimizationProgress,
     Rows,
     stored_rows,
@@ -39,10 +36,10 @@ from daemon.research.optimization.result import (
     TriedPoint,
     TriedRange,
 )
+from daemon.research.optimization.series import Sweeps
 from daemon.research.overfitting import overfitting
 from daemon.research.parameters import Space
-from daemon.research.selection import digest_of
-from daemon.research.sweep import NOTHING, Sweep, score
+from daemon.research.sweep import score
 from daemon.research.trials import Trial, counted, fingerprints, idea_of, stored_idea
 
 if TYPE_CHECKING:
@@ -85,85 +82,6 @@ def optimize(
     return search.conclude(started_ms, reused)
 
 
-class _Reading(NamedTuple):
-    """All of a specification that its series depend on. warmup: bars before the first that it looks back on."""
-
-    markets: tuple[Market, ...]
-    timeframe: Timeframe
-    start_ns: TsNs | None
-    stop_ns: TsNs | None
-    funding: Funding
-    calendar_days: int | None
-    warmup: int
-
-
-class _Source(NamedTuple):
-    """What stays known of series that were let go. digests: of their bars; funding: of what was paid on them."""
-
-    digests: list[str]
-    funding: list[str]
-    year_days: int
-
-
-class _Sweeps:
-    """Series by what they were read for: points differ in how far they look back, and some in dates or calendar."""
-
-    def __init__(self, bars: BarStore) -> None:
-        self._bars = bars
-        self._kept: OrderedDict[_Reading, Sweep] = OrderedDict()
-        self._sources: dict[_Reading, _Source] = {}
-
-    def of(self, spec: BacktestSpec) -> Sweep:
-        """Return the series of a specification; NotFound NO_BARS."""
-        reading = _reading(spec)
-        if reading in self._kept:
-            self._kept.move_to_end(reading)
-        else:
-            while len(self._kept) >= SERIES_KEPT:
-                self._kept.popitem(last=False)
-            series = [read_series(self._bars, spec, market, reading.warmup) for market in spec.markets]
-            sweep = self._kept[reading] = Sweep(spec, series)
-            paid = [digest_of((each.funding_ns, each.funding_rate)) for each in series]
-            self._sources[reading] = _Source([each.digest for each in series], paid, sweep.year_days)
-        return self._kept[reading]
-
-    def source(self, spec: BacktestSpec) -> _Source:
-        """Return what is known of the series of a specification, which are not read again for it."""
-        reading = _reading(spec)
-        if reading not in self._sources:
-            self.of(spec)
-        return self._sources[reading]
-
-    def run(
-        self, specs: Sequence[BacktestSpec], checkpoint: Callable[[], None], progress: Callable[[int], None]
-    ) -> list[Tested]:
-        """Run each over the whole range; returns what came of it, in their order."""
-        groups: dict[_Reading, list[int]] = {}
-        for place, spec in enumerate(specs):
-            groups.setdefault(_reading(spec), []).append(place)
-        found = [NOTHING] * len(specs)
-        done = 0
-        for places in groups.values():
-            checkpoint()
-            sweep = self.of(specs[places[0]])
-            before = done
-            runs = sweep.run(
-                [specs[place] for place in places],
-                [sweep.span],
-                checkpoint,
-                lambda count, before=before: progress(before + count),  # type: ignore[misc]
-            )
-            for place, tested in zip(places, runs, strict=True):
-                found[place] = tested[0]
-            done += len(places)
-        return found
-
-
-def _reading(spec: BacktestSpec) -> _Reading:
-    warmup = 0 if spec.start_ns is None else warmup_bars(spec)
-    return _Reading(spec.markets, spec.timeframe, spec.start_ns, spec.stop_ns, spec.funding, spec.calendar_days, warmup)
-
-
 class _Search:
     """Points tried so far, and what came of them."""
 
@@ -180,7 +98,7 @@ class _Search:
         self._progress, self._checkpoint = progress, checkpoint
         self._spec = _on_bars(plan.spec)
         self._space = Space(plan.config, plan.spec, bars, book, job.profiles)
-        self._sweeps = _Sweeps(bars)
+        self._sweeps = Sweeps(bars)
         self._sweep = self._sweeps.of(self._spec)
         self._digest = self._inputs()
         self._idea = idea_of(self._spec)
@@ -214,7 +132,7 @@ class _Search:
         ends = [_on_bars(self._space.at(lows | {each.name: each.high})) for each in ranges]
         furthest = max(ends, key=warmup_bars)
         source = self._sweeps.source(furthest)
-        return inputs_digest(furthest, [*source.digests, *source.funding])
+        return inputs_digest(furthest, source.digests)
 
     @property
     def count(self) -> int:

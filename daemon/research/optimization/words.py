@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from daemon.research.plotly_page import DASH
-from daemon.research.report_words import figure, percent, plain, share
+from daemon.research.report_words import percent, plain, share
 from daemon.research.validation_words import overfitting_words, parameters_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from daemon.research.optimization.result import OptimizationResult, OptimizationStatus, Plateau, TriedPoint
+    from daemon.research.optimization.result import OptimizationResult, Plateau, TriedPoint
 
 POINT_HEADINGS: Final = ("", "Parameters", "Score", "Sharpe", "Return", "Max drawdown", "Trades")
-LIST_HEADINGS: Final = ("id", "name", "status", "points", "target", "best", "at", "verdict")
 
 _LISTED_VALUES: Final = 12
 
@@ -112,19 +111,4 @@ def point_rows(result: OptimizationResult, points: Sequence[TriedPoint]) -> Iter
             percent(each.total_return_percent),
             f"{each.max_drawdown_percent:.2f} %",
             f"{each.total_trades:,}",
-        )
-
-
-def list_rows(found: Sequence[OptimizationStatus]) -> Iterator[tuple[str, ...]]:
-    """Write optimisations under LIST_HEADINGS."""
-    for each in found:
-        yield (
-            each.id,
-            each.name,
-            each.status,
-            f"{each.points_done:,} of {each.points:,}",
-            each.target,
-            figure(each.best_score),
-            parameters_words(each.best_parameters or {}),
-            each.verdict or DASH,
         )
