@@ -21,6 +21,10 @@ SYNTHETIC = TESTS / "golden" / "synthetic"
 ATLASD = (sys.executable, "-m", "daemon")
 _PATIENCE_S = 30.0
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Begun in the background of a shell: commands that tests start would ignore Ctrl-C as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_folders(tmp_path_factory):
