@@ -21,7 +21,7 @@ SHORTEST: Final = 8
 """Known secrets of fewer characters are not searched for: they would be found in everything."""
 
 _BEGIN: Final = r"(?<![A-Za-z0-9])"
-_REST: Final = r"(?P<secret>[^\s\"'\\,;]{1,4096})"
+_REST: Final = r"(?P<secret>(?:[^\s\"'\\,;]|\\(?![rn\"'])){1,4096})"
 _QUOTE: Final = r"\\{0,3}[\"']"
 _WORDS: Final = ("token", "secret", "signature", "credential")
 _NAMES: Final = rf"(?:api[_-]?key|passphrase|password|passwd|(?:private|access)[_-]?key|{'|'.join(_WORDS)})"

@@ -21,7 +21,7 @@ from daemon.core.backtest import Validation
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, JobFailed
 from daemon.research import announcing
 from daemon.research.backtest_memory import days_of_range, memory_bound
-from daemon.research.backtest_states import Flag, changed, failed, settled
+from daemon.research.backtest_states import changed, failed, settled
 from daemon.research.optimization import records
 from daemon.research.optimization.records import (
     CELL_BYTES,
@@ -32,8 +32,8 @@ from daemon.research.optimization.records import (
 )
 from daemon.research.optimization.request import planned
 from daemon.research.optimization.result import OptimizationStatus
+from daemon.research.optimization_states import Active
 from daemon.research.plans import RUN_ID_PATTERN
-from daemon.research.worker import Paced
 from daemon.store.group_commit import GroupCommit, together
 from daemon.store.journal import UNHEARD
 
@@ -59,33 +59,6 @@ _log = logging.getLogger(__name__)
 _CANCEL_S: Final = 15.0
 _MIB: Final = 1 << 20
 _NS_PER_MS: Final = 1_000_000
-
-
-class _Active:
-    """An optimisation that has not ended. future: None while it is being submitted, and where this process keeps it.
-
-    is_kept: whether it waits for another process to take it up. publish: told how it is doing, ten times a second at
-    the most; blocks of points may come faster.
-    """
-
-    def __init__(self, state: StoredOptimization, publish: Callable[[Event], None], *, is_kept: bool = False) -> None:
-        self.state = state
-        self.publish = Paced(publish)
-        self.is_kept = is_kept
-        self.cancelled = Flag()
-        self.future: Future[Optimized] | None = None
-        self.progress: OptimizationProgress | None = None
-        self.started_s = 0.0
-
-    def status(self) -> OptimizationStatus:
-        """Tell how it is doing at this moment."""
-        status, progress = self.state.status, self.progress
-        if status.status != "running" or progress is None:
-            return status
-        done = min(max(progress.done_fraction, 0.0), 1.0)
-        left_s = (time.monotonic() - self.started_s) / done * (1 - done) if done else None
-        remaining = None if left_s is None else round(1000 * left_s)
-        return msgspec.structs.replace(status, progress=100 * done, estimated_time_remaining=remaining)
 
 
 class Optimizations:
@@ -118,7 +91,7 @@ class Optimizations:
         self._journal = journal
         self._publish = publish
         self._commits = GroupCommit(env)
-        self._active: dict[str, _Active] = {}
+        self._active: dict[str, Active] = {}
         self._changed = threading.Condition()
         self._sequence = self._recover(resumes=resumes)
 
@@ -168,7 +141,7 @@ class Optimizations:
             queued = changed(
                 state, status="queued", attempts=0, started_at=None, completed_at=None, error=None, error_code=None
             )
-            active = self._active[optimization_id] = _Active(queued, self._publish)
+            active = self._active[optimization_id] = Active(queued, self._publish)
         try:
             self._commits.commit(lambda transaction: records.put_state(transaction, queued))
         except AtlasError:
@@ -249,7 +222,7 @@ class Optimizations:
 
     # Into the queue.
 
-    def _reserve(self, request: OptimizationRequest, plan: Plan, memory_bytes: int) -> _Active:
+    def _reserve(self, request: OptimizationRequest, plan: Plan, memory_bytes: int) -> Active:
         """Take an id and a place in the order; Conflict OPTIMIZATION_EXISTS."""
         wanted = request.id
         if wanted is not None and not RUN_ID_PATTERN.fullmatch(wanted):
@@ -276,10 +249,10 @@ class Optimizations:
                 memory_bound_mb=round(memory_bytes / _MIB, 1),
             )
             state = StoredOptimization(self._sequence, memory_bytes, status)
-            active = self._active[chosen] = _Active(state, self._publish)
+            active = self._active[chosen] = Active(state, self._publish)
         return active
 
-    def _start(self, active: _Active) -> None:
+    def _start(self, active: Active) -> None:
         """Hand a stored optimisation to the executor."""
         status = active.state.status
 
@@ -315,7 +288,7 @@ class Optimizations:
             elif left is not state:
                 self._env.write(partial(records.put_state, state=left))
             if left.status.status == "queued":
-                active = self._active[left.status.id] = _Active(left, self._publish, is_kept=not resumes)
+                active = self._active[left.status.id] = Active(left, self._publish, is_kept=not resumes)
                 if resumes:
                     try:
                         self._start(active)
@@ -325,19 +298,19 @@ class Optimizations:
 
     # Out of the queue. These run on whatever thread ran, or cancelled, the job.
 
-    def _started(self, active: _Active) -> None:
+    def _started(self, active: Active) -> None:
         active.started_s = time.monotonic()
         attempts = active.state.status.attempts + 1
         self._change(active, changed(active.state, status="running", attempts=attempts, started_at=self._now_ms()))
         self._publish(announcing.optimization_progress(active.state.status))
 
-    def _told(self, active: _Active, progress: OptimizationProgress) -> None:
+    def _told(self, active: Active, progress: OptimizationProgress) -> None:
         active.progress = progress
         if progress.rows is not None:
             self._keep(active, progress, progress.rows)
         active.publish(announcing.optimization_progress(active.status()))
 
-    def _keep(self, active: _Active, progress: OptimizationProgress, rows: Rows) -> None:
+    def _keep(self, active: Active, progress: OptimizationProgress, rows: Rows) -> None:
         optimization_id = active.state.status.id
         state = active.state = changed(active.state, **_best(active.state.status, rows, self._ranges(optimization_id)))
 
@@ -351,7 +324,7 @@ class Optimizations:
         with self._env.read() as transaction:
             return [each.name for each in records.stored_plan(transaction, optimization_id).ranges]
 
-    def _ended(self, active: _Active, future: Future[Optimized]) -> None:
+    def _ended(self, active: Active, future: Future[Optimized]) -> None:
         try:
             self._completed(active, future.result())
         except CancelledError:
@@ -366,7 +339,7 @@ class Optimizations:
             _log.exception("optimisation %s failed", active.state.status.id)
             self._failed(active, JobFailed(Code.INTERNAL, repr(error)))
 
-    def _completed(self, active: _Active, outcome: Optimized) -> None:
+    def _completed(self, active: Active, outcome: Optimized) -> None:
         ended = changed(
             active.state, status="completed", progress=100.0, completed_at=self._now_ms(), verdict=outcome.verdict
         )
@@ -384,7 +357,7 @@ class Optimizations:
 
         self._commits.post(together(finish, announced.put), stored)
 
-    def _failed(self, active: _Active, error: AtlasError) -> None:
+    def _failed(self, active: Active, error: AtlasError) -> None:
         ended = failed(active.state, error, self._now_ms())
         announced = self._announced(ended)
         self._commits.post(
@@ -395,18 +368,18 @@ class Optimizations:
     def _announced(self, ended: StoredOptimization) -> Announcement:
         return self._journal.announce(announcing.optimization_end(ended.status))
 
-    def _interrupted(self, active: _Active) -> None:
+    def _interrupted(self, active: Active) -> None:
         """Leave an optimisation queued that the end of this process, in order, kept from ending."""
         if active.state.status.status == "running":
             attempts = active.state.status.attempts - 1
             self._change(active, changed(active.state, status="queued", attempts=attempts, started_at=None))
 
-    def _change(self, active: _Active, state: StoredOptimization) -> None:
+    def _change(self, active: Active, state: StoredOptimization) -> None:
         active.state = state
         self._commits.post(lambda transaction: records.put_state(transaction, state))
 
     def _settle(
-        self, active: _Active, ended: StoredOptimization, announced: Announcement, error: AtlasError | None
+        self, active: Active, ended: StoredOptimization, announced: Announcement, error: AtlasError | None
     ) -> None:
         """Let go of an optimisation whose last state is on disk, or cannot be put there, then tell."""
         status = ended.status

@@ -118,12 +118,9 @@ def walk(daemon, path, limit, **query):
 
 def test_health_tells_version_strategies_and_uptime(daemon):
     answer = daemon.request("GET", "/health")
-    uptime = answer.body.pop("uptime_seconds")
-    assert (answer.status, answer.body) == (
-        200,
-        {"status": "ok", "version": package.__version__, "strategies_loaded": 100},
-    )
-    assert isinstance(uptime, int)
+    told = {name: answer.body[name] for name in ("version", "strategies_loaded")}
+    assert (answer.status, told) == (200, {"version": package.__version__, "strategies_loaded": 100})
+    assert isinstance(answer.body["uptime_seconds"], int)
 
 
 def test_a_submitted_run_is_accepted_with_an_estimate(daemon):

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import daemon as package
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 COMPONENTS = ["store", "workers", "feeds", "event_loop"]
 BACKTEST = {
     "strategy": {
@@ -25,7 +25,6 @@ BACKTEST = {
         "exitRules": [{"type": "take_profit", "value": 0.02}, {"type": "stop_loss", "value": 0.02}],
     },
     "backtest": {"symbols": ["LONG"], "timeframe": "1m", "initialCapital": 10000, "commission": 0.001},
-    "validation": {"level": "full"},
 }
 
 
@@ -47,11 +46,19 @@ def scraped(daemon):
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
-    return {(each.name, *sorted(each.labels.values())): each.value for each in samples}
+    return {(each.name, *(each.labels[name] for name in sorted(each.labels))): each.value for each in samples}
 
 
 def log_lines(folder):
     return [json.loads(line) for line in (folder / "logs" / "atlasd.log").read_text().splitlines()]
+
+
+@pytest.fixture
+def one_worker(tmp_path):
+    """Options of a daemon with one worker process."""
+    config = tmp_path / "one.toml"
+    config.write_text("[workers]\ncount = 1\n")
+    return "--config", config
 
 
 # Health.
@@ -59,7 +66,7 @@ def log_lines(folder):
 
 def test_health_tells_every_part_to_who_shows_the_token(daemon):
     wait_for(
-        lambda: daemon.request("GET", "/health").body["components"]["workers"]["figures"], lambda f: f["alive"] == 2
+        lambda: daemon.request("GET", "/health").body["components"]["workers"]["figures"], lambda f: f["alive"] > 0
     )
     body = daemon.request("GET", "/api/v1/health").body
     assert (body["version"], body["strategies_loaded"]) == (package.__version__, 100)
@@ -79,17 +86,17 @@ def test_health_tells_others_the_status_and_nothing_else(daemon):
         assert (answer.status, list(answer.body)) == (200, ["status"])
 
 
-def test_a_dead_worker_degrades_health_until_the_next_job(serve, small_folder):
-    daemon = serve(small_folder)
+def test_a_dead_worker_degrades_health_until_the_next_job(serve, one_worker, small_folder):
+    daemon = serve(small_folder, *one_worker)
 
     def workers():
         return daemon.request("GET", "/health").body["components"]["workers"]
 
-    wait_for(workers, lambda part: part["figures"]["alive"] == 2)
+    wait_for(workers, lambda part: part["figures"]["alive"] == 1)
     for worker in daemon.workers():
         worker.kill()
     part = wait_for(workers, lambda part: part["status"] == "failed")
-    assert "2 of 2" in part["why"]
+    assert "1 of 1" in part["why"]
     assert daemon.request("GET", "/health", token=None).body == {"status": "failed"}
     daemon.finish_run(symbols=["SYNB"], timeframes=["1Hour", "1Day"])
     wait_for(workers, lambda part: part["figures"]["alive"] > 0)
@@ -127,10 +134,10 @@ def test_metrics_count_requests_by_pattern_and_status(daemon):
     def more(*key):
         return after[key] - before.get(key, 0)
 
-    assert more("atlasd_requests_total", "404", "/api/v1/runs/{run_id}", "GET") == 2
-    assert more("atlasd_requests_total", "404", "GET", "none") == 2
-    assert more("atlasd_requests_total", "405", "none", "other") == 1
-    assert more("atlasd_requests_total", "/metrics", "200", "GET") == 1
+    assert more("atlasd_requests_total", "GET", "/api/v1/runs/{run_id}", "404") == 2
+    assert more("atlasd_requests_total", "GET", "none", "404") == 2
+    assert more("atlasd_requests_total", "other", "none", "405") == 1
+    assert more("atlasd_requests_total", "GET", "/metrics", "200") == 1
     assert more("atlasd_request_seconds_total", "/api/v1/runs/{run_id}") > 0
 
 
@@ -148,7 +155,7 @@ def test_metrics_tell_all_that_is_promised(daemon):
     assert found["atlasd_workers_wanted",] >= found["atlasd_workers_alive",] > 0
     assert found["atlasd_stored_rows",] >= 3_000
     assert found["atlasd_jobs", "probe", "running"] == 0
-    wait_for(lambda: scraped(daemon).get(("atlasd_jobs_ended_total", "completed", "probe"), 0))
+    wait_for(lambda: scraped(daemon).get(("atlasd_jobs_ended_total", "probe", "completed"), 0))
     assert found["process_resident_memory_bytes",] > 0
 
 
@@ -238,7 +245,10 @@ def test_no_secret_is_found_in_any_file(watched):
     daemon.request("GET", "/ws", headers=upgrade, token=None)
     for raw in (
         f"GET / HTTP/1.1\r\nAuthorization: Bearer {CANARIES['malformed']}\r\nbroken \x01 header\r\n\r\n",
-        f"{CANARIES['malformed']} token={CANARIES['malformed']}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nAuthorization: Bearer \x01{CANARIES['malformed']}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nAuthorization\x01: Bearer {CANARIES['malformed']}\r\n\r\n",
+        f"GET /?token={CANARIES['malformed']} HTTP/9.9\r\n\r\n",
+        f"BREW /?token={CANARIES['malformed']} HTTP/1.1\r\n\r\n",
     ):
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain:
             plain.sendall(raw.encode())
@@ -319,18 +329,20 @@ def test_logs_are_followed_until_ctrl_c(serve, tmp_path):
 # Stopping.
 
 
-def test_a_backtest_that_runs_when_the_daemon_stops_is_done_by_the_next(serve, cli, long_file, tmp_path):
+def test_a_backtest_that_runs_when_the_daemon_stops_is_done_by_the_next(serve, one_worker, cli, long_file, tmp_path):
     folder = tmp_path / "data"
     imported = cli("import", "bars", long_file, "--symbol", "LONG", "--timeframe", "1Min", "--data-dir", folder)
     assert imported.returncode == 0, imported.stderr
-    daemon = serve(folder)
+    daemon = serve(folder, *one_worker)
     backtest = daemon.request("POST", "/api/v1/backtest/run", BACKTEST).body["id"]
     path = f"/api/v1/backtest/{backtest}/status"
     wait_for(lambda: daemon.request("GET", path).body, lambda state: state["status"] == "running")
     code, seconds = daemon.end(signal.SIGTERM)
     assert code == 0
     assert seconds < 10
-    again = serve(folder)
+    (left,) = json.loads(cli("backtests", "--format", "json", "--data-dir", folder).stdout)
+    assert (left["id"], left["status"]) == (backtest, "queued")
+    again = serve(folder, *one_worker)
     state = wait_for(
         lambda: again.request("GET", path).body, lambda state: state["status"] not in ("queued", "running")
     )
