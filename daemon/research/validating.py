@@ -21,7 +21,7 @@ from daemon.research.sensitivity import sensitivity
 from daemon.research.sweep import Sweep
 from daemon.research.trials import Trial, idea_of, is_tried, stored_idea
 from daemon.research.verdict import Grounds, judge
-from daemon.research.walk_forward import choices_of, walk_forward
+from daemon.research.walk_forward import choices_of, sweeps_of, walk_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,12 +114,10 @@ def _walked(
     """Walk forward, and run every parameter set over everything to judge the choice."""
     spec = finding.spec
     choices = choices_of(spec, Space(job.config, spec, bars, book, job.profiles))
-    sweep = Sweep.read(bars, [spec, *choices.specs])
-    walked = walk_forward(spec, asked, choices, sweep, checkpoint, lambda fraction: progress(_WALKING * fraction))
+    sweeps = sweeps_of(bars, spec, choices)
+    walked = walk_forward(spec, asked, choices, sweeps, checkpoint, lambda fraction: progress(_WALKING * fraction))
     if not walked.folds:
         return walked, None
     total = len(choices.specs)
-    tested = sweep.run(
-        choices.specs, [sweep.span], checkpoint, lambda done: progress(_WALKING + (1 - _WALKING) * done / total)
-    )
-    return walked, overfitting([runs[0] for runs in tested], os.cpu_count() or 1, checkpoint)
+    tested = sweeps.whole(choices.specs, checkpoint, lambda done: progress(_WALKING + (1 - _WALKING) * done / total))
+    return walked, overfitting(tested, os.cpu_count() or 1, checkpoint)

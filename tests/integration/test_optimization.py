@@ -16,7 +16,7 @@ from daemon.research.backtest_job import run_backtest
 from daemon.research.backtest_records import BacktestJob
 from daemon.research.optimization import proposals, records, search, views
 from daemon.research.parameters import read_specification
-from daemon.research.sweep import Sweep
+from daemon.research.sweeps import Sweeps
 from daemon.research.trials import record, tries_of
 from daemon.store.env import Environment, StoreConfig
 from daemon.store.funding import FundingStore
@@ -210,7 +210,7 @@ def test_the_deflated_figure_is_that_of_all_tries_before_and_now(store, tmp_path
     assert (verdict.tried_before, verdict.trials) == (2, len(tries))
     assert verdict.trials in (2 + 3, 2 + 27)
     spec = read_specification(at(result.peak.parameters), store, BOOK, {})
-    sweep = Sweep.read(store, [spec])
+    sweep = Sweeps(store, kept=1).of(spec)
     measured = significance.moments(sweep.one(spec, sweep.span).returns)
     sharpes = [each.sharpe for each in tries]
     variance = statistics.variance(sharpes) if len(tries) >= 10 else 1 / measured.observations

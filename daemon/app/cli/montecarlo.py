@@ -44,7 +44,8 @@ def montecarlo(
 ) -> None:
     """Draw a backtest's trades again, reorder, leave out and disturb them, and show where that ends.
 
-    Returns, drawdowns and chances are fractions in json and csv. The simulation is kept with the backtest; its verdict stays.
+    Returns, drawdowns and chances are fractions in json and csv. The simulation is kept with the backtest; its verdict
+    stays.
     """
     from daemon.app import wiring
     from daemon.app.config import load

@@ -25,6 +25,7 @@ from daemon.research.optimization.proposals import proposer
 from daemon.research.optimization.records import (
     FIGURES,
     MOST_CELLS,
+    SERIES_KEPT,
     OptimizationProgress,
     Rows,
     stored_rows,
@@ -36,10 +37,10 @@ from daemon.research.optimization.result import (
     TriedPoint,
     TriedRange,
 )
-from daemon.research.optimization.series import Sweeps
 from daemon.research.overfitting import overfitting
 from daemon.research.parameters import Space
 from daemon.research.sweep import score
+from daemon.research.sweeps import Sweeps
 from daemon.research.trials import Trial, counted, fingerprints, idea_of, stored_idea
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class _Search:
         self._progress, self._checkpoint = progress, checkpoint
         self._spec = _on_bars(plan.spec)
         self._space = Space(plan.config, plan.spec, bars, book, job.profiles)
-        self._sweeps = Sweeps(bars)
+        self._sweeps = Sweeps(bars, kept=SERIES_KEPT)
         self._sweep = self._sweeps.of(self._spec)
         self._digest = self._inputs()
         self._idea = idea_of(self._spec)
@@ -143,7 +144,7 @@ class _Search:
         """Try whatever is not known yet, and have it stored block by block."""
         plan = self._plan
         ask = proposer(plan)
-        [self._configured] = self._sweeps.run([self._spec], self._checkpoint, lambda _: None)
+        [self._configured] = self._sweeps.whole([self._spec], self._checkpoint, lambda _: None)
         asked = 0
         tried = [self._trial(self._spec, self._configured)]
         while asked < plan.points:
@@ -162,7 +163,7 @@ class _Search:
     def _try(self, new: dict[tuple[float, ...], Point], asked: int, tried: list[Trial]) -> None:
         first = self.count
         specs = [_on_bars(self._space.at(point)) for point in new.values()]
-        found = self._sweeps.run(
+        found = self._sweeps.whole(
             specs, self._checkpoint, lambda done: self._said(_TRYING * (asked + done) / self._plan.points)
         )
         for key, spec, tested in zip(new, specs, found, strict=True):
@@ -285,7 +286,7 @@ class _Search:
         for at in range(0, len(missing), self._batch):
             part = missing[at : at + self._batch]
             specs = [self._at(number) for number in part]
-            for number, tested in zip(part, self._sweeps.run(specs, self._checkpoint, lambda _: None), strict=True):
+            for number, tested in zip(part, self._sweeps.whole(specs, self._checkpoint, lambda _: None), strict=True):
                 self._keep(number, tested)
 
     def _plateau(self, around: Neighbourhood | None) -> Plateau | None:
