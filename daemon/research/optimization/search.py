@@ -117,7 +117,8 @@ class _Search:
             self._tries = stored_idea(transaction, self._idea)
             self._tried_before = len(self._tried)
             for rows in stored_rows(transaction, self._id):
-                if rows.digest == self._digest:  # else the bars are others now
+                # Else the bars are others now, or points before these could not be stored.
+                if rows.digest == self._digest and rows.first == self.count:
                     self._tried_before = rows.tried_before
                     values, figures = rows.table(len(plan.ranges))
                     for one, of_it in zip(values.tolist(), figures.tolist(), strict=True):
