@@ -398,6 +398,17 @@ def test_bars_before_the_start_that_only_some_points_look_back_on_count_as_well(
     assert worked(own, plan).top == result.top
 
 
+@pytest.mark.usefixtures("_blocks_of_four")
+def test_bars_that_only_an_earlier_start_reads_count_as_well(own):
+    plan = plan_of(own, ["backtest.startDate=1643000000000,1644000000000", "stop_loss=0.01,0.02"])
+    assert stopped(own, plan, Interrupted(1, judging=True)) == 4
+    bars = hours(DAYS)
+    between = (bars.start_ns >= 1_643_300_000 * 10**9) & (bars.start_ns < 1_643_600_000 * 10**9)
+    changed = Bars(*(column[between] for column in bars))
+    put_bars(own.ticks.env, lifted(changed, changed.size // 2, 1.2))
+    assert worked(own, plan).execution.reused == 0
+
+
 def test_funding_that_came_in_between_counts_as_well(own):
     env = own.ticks.env
     instrument = parse_instrument("x:A")

@@ -17,7 +17,6 @@ import numpy as np
 from daemon.core.market import NS_PER_DAY
 from daemon.engine import metrics
 from daemon.engine.significance import moments
-from daemon.research.backtest_market import warmup_bars
 from daemon.research.backtest_outcome import inputs_digest
 from daemon.research.optimization.judging import Grounds, judge
 from daemon.research.optimization.landscape import Landscape
@@ -125,16 +124,12 @@ class _Search:
                         self._add(tuple(one), tuple(of_it))
 
     def _inputs(self) -> str:
-        """Return a digest of what points rest on: configuration, engine, funding, the bars that any end looks back on.
-
-        A range that looks back furthest does so at its upper end.
-        """
+        """Return a digest of what points rest on: configuration, engine, and all rows that any end of a range reads."""
         ranges = self._plan.ranges
         lows = {each.name: each.low for each in ranges}
-        ends = [_on_bars(self._space.at(lows | {each.name: each.high})) for each in ranges]
-        furthest = max(ends, key=warmup_bars)
-        source = self._sweeps.source(furthest)
-        return inputs_digest(furthest, source.digests)
+        ends = [_on_bars(self._space.at(lows | high)) for high in ({}, *({each.name: each.high} for each in ranges))]
+        read = dict.fromkeys(digest for end in ends for digest in self._sweeps.source(end).digests)
+        return inputs_digest(ends[0], list(read))
 
     @property
     def count(self) -> int:
