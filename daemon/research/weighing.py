@@ -69,8 +69,11 @@ def luck_of(returns: Float64s, year_days: int, trials: int, tries: Idea | None) 
 
 def luck_check(luck: Luck) -> Check:
     """Ask whether the Sharpe ratio is more than luck."""
-    if luck.sharpe is None or luck.deflated is None or luck.chance is None:
+    if luck.sharpe is None or luck.chance is None:
         return check("luck", "unknown", None, None, "there is no Sharpe ratio: the equity did not move from day to day")
+    if luck.deflated is None:
+        words = f"Sharpe {luck.sharpe:.2f}, whose error such returns do not tell: they have no more than two values"
+        return check("luck", "unknown", None, CONFIDENCE, words)
     tries = f"in {luck.trials:,} {'try' if luck.trials == 1 else 'tries'}"
     words = f"Sharpe {luck.sharpe:.2f} found {tries}; chance alone gives {luck.chance:.2f}"
     words += f", and the true one is above that with a chance of {100 * luck.deflated:.1f} %"

@@ -353,6 +353,7 @@ def interrupted(atlasd, config, monkeypatch):
 def test_ctrl_c_keeps_the_points_and_resume_goes_on(atlasd, made, interrupted):
     optimization_id = interrupted["id"]
     said = atlasd("optimize", "show", optimization_id).stdout
+    assert said.splitlines()[-1] == f"next: atlasd optimize resume {optimization_id}"
     assert said.startswith(f"optimisation {optimization_id} is cancelled\n")
     status = msgspec.json.decode(
         atlasd("optimize", "show", optimization_id, "--format", "json").stdout, type=OptimizationStatus

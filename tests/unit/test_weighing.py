@@ -41,6 +41,13 @@ def test_tries_that_are_all_alike_leave_one_to_judge():
     assert alike.deflated == alike.probabilistic == luck_of(RETURNS, 365, 1, None).deflated
 
 
+def test_two_values_of_returns_are_not_said_to_be_no_sharpe_ratio():
+    found = luck_check(luck_of(RETURNS, 365, 1, None)._replace(deflated=None))
+    assert found.standing == "unknown"
+    assert "two values" in found.words
+    assert "did not move" in luck_check(luck_of(np.zeros(31), 365, 1, None)).words
+
+
 def test_the_spread_of_tries_counts_once_ten_are_known():
     few, enough = (luck_of(RETURNS, 365, count, tries(count, 0.25)) for count in (9, 10))
     assert few.chance * 2 < enough.chance

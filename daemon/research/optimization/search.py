@@ -16,7 +16,6 @@ import numpy as np
 
 from daemon.core.market import NS_PER_DAY
 from daemon.engine import metrics
-from daemon.engine.significance import moments
 from daemon.research.backtest_outcome import inputs_digest
 from daemon.research.optimization.judging import Grounds, judge
 from daemon.research.optimization.landscape import Landscape
@@ -40,7 +39,7 @@ from daemon.research.overfitting import overfitting
 from daemon.research.parameters import Space
 from daemon.research.sweep import score
 from daemon.research.sweeps import Sweeps
-from daemon.research.trials import Trial, counted, fingerprints, idea_of, stored_idea
+from daemon.research.trials import counted, fingerprints, idea_of, stored_idea, trial_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
     from daemon.research.parameters import Point
     from daemon.research.strategies import RuleBook
     from daemon.research.sweep import Tested
+    from daemon.research.trials import Trial
+    from daemon.research.validation_result import Overfitting, Verdict
     from daemon.store.bars import BarStore
 
 _TOP: Final = 50
@@ -178,16 +179,8 @@ class _Search:
 
     def _trial(self, spec: BacktestSpec, tested: Tested) -> Trial:
         """Say what the ledger counts, and count it for this verdict."""
-        measured = moments(tested.returns)
-        trial = Trial(
-            idea=self._idea,
-            fingerprint=inputs_digest(spec, self._sweeps.source(spec).digests),
-            name=spec.name,
-            sharpe=measured.sharpe if measured else None,
-            days=tested.returns.size,
-            return_percent=100 * (tested.growth - 1),
-            tried_ms=time.time_ns() // _NS_PER_MS,
-        )
+        fingerprint = inputs_digest(spec, self._sweeps.source(spec).digests)
+        trial = trial_of(self._idea, fingerprint, spec.name, tested.returns, 100 * (tested.growth - 1))
         if trial.fingerprint not in self._tried:
             self._tried.add(trial.fingerprint)
             self._tries = counted(self._tries, trial)
@@ -232,14 +225,6 @@ class _Search:
         self._checkpoint()
         around = self._plateau(landscape.around(best[0])) if best else None
         peak = self._point(best[0]) if best else None
-        returns = (self._kept[best[0]] if best else self._configured).returns
-        year_days = self._sweeps.source(self._at(best[0]) if best else spec).year_days
-        verdict = judge(
-            Grounds(
-                plan.target, self.count, peak, around, returns, year_days, self._idea, self._tries,
-                len(self._tried), self._tried_before, chosen,
-            )
-        )  # fmt: skip
         completed_ms = time.time_ns() // _NS_PER_MS
         return OptimizationResult(
             id=self._id,
@@ -264,7 +249,7 @@ class _Search:
             plateau=self._plateau(landscape.plateau(self._checkpoint)),
             top=[self._point(place) for place in best],
             surfaces=landscape.surfaces(),
-            verdict=verdict,
+            verdict=self._judged(peak, around, chosen),
             overfitting=chosen,
             notes=self._notes(len(kept)),
             execution=Execution(
@@ -274,6 +259,27 @@ class _Search:
                 bars=self._sweep.bars,
                 reused=reused,
             ),
+        )
+
+    def _judged(self, peak: TriedPoint | None, around: Plateau | None, chosen: Overfitting | None) -> Verdict:
+        """Put the questions to the peak; where there is none, to the configuration."""
+        tested, spec = self._configured, self._spec
+        if peak is not None:
+            tested, spec = self._kept[peak.number], self._at(peak.number)
+        return judge(
+            Grounds(
+                target=self._plan.target,
+                points=self.count,
+                peak=peak,
+                plateau=around,
+                returns=tested.returns,
+                year_days=self._sweeps.source(spec).year_days,
+                idea=self._idea,
+                tries=self._tries,
+                trials=len(self._tried),
+                tried_before=self._tried_before,
+                overfitting=chosen,
+            )
         )
 
     def _run_again(self, numbers: Sequence[int]) -> None:
