@@ -58,7 +58,7 @@ _NS_PER_MS: Final = 1_000_000
 class _Active:
     """An optimisation that has not ended. future: None while it is being submitted, and where this process keeps it.
 
-    is_kept: whether it waits for another process to take it up.
+    is_kept: whether it waits for another process to take it up. lost: why points of it could not be stored.
     """
 
     def __init__(self, state: StoredOptimization, *, is_kept: bool = False) -> None:
@@ -68,6 +68,7 @@ class _Active:
         self.future: Future[Optimized] | None = None
         self.progress: OptimizationProgress | None = None
         self.started_s = 0.0
+        self.lost: AtlasError | None = None
 
     def status(self) -> OptimizationStatus:
         """Tell how it is doing at this moment."""
@@ -317,7 +318,12 @@ class Optimizations:
             records.put_rows(transaction, optimization_id, rows, progress.tried)
             records.put_state(transaction, state)
 
-        self._commits.post(store)
+        def stored(error: AtlasError | None) -> None:
+            if error is not None:  # a result over points that are not there could neither be listed nor resumed
+                active.lost = error
+                active.cancelled.set()
+
+        self._commits.post(store, stored)
 
     def _ranges(self, optimization_id: str) -> list[str]:
         with self._env.read() as transaction:
@@ -343,16 +349,21 @@ class Optimizations:
             active.state, status="completed", progress=100.0, completed_at=self._now_ms(), verdict=outcome.verdict
         )
 
+        def store(transaction: Transaction) -> None:
+            if active.lost is not None:
+                raise active.lost
+            records.put_finished(transaction, ended, outcome)
+
         def stored(error: AtlasError | None) -> None:
             if error is None:
                 self._settle(active, ended, None)
             else:  # a state is small: there may be room for it where there was none for the result
                 self._failed(active, error)
 
-        self._commits.post(lambda transaction: records.put_finished(transaction, ended, outcome), stored)
+        self._commits.post(store, stored)
 
     def _failed(self, active: _Active, error: AtlasError) -> None:
-        ended = failed(active.state, error, self._now_ms())
+        ended = failed(active.state, active.lost or error, self._now_ms())
         self._commits.post(
             lambda transaction: records.put_state(transaction, ended), partial(self._settle, active, ended)
         )
