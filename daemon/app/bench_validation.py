@@ -26,8 +26,7 @@ from daemon.research.optimization.request import OptimizationRequest, planned
 from daemon.research.optimization.search import optimize
 from daemon.research.parameters import Space, read_specification
 from daemon.research.strategies import RuleBook
-from daemon.research.sweep import Sweep
-from daemon.research.walk_forward import choices_of, walk_forward
+from daemon.research.walk_forward import choices_of, sweeps_of, walk_forward
 from daemon.store.bars import BarStore
 from daemon.store.env import Environment, StoreConfig
 
@@ -88,7 +87,7 @@ def _walk_forward(folder: Path, days: int, asked: Validation, passes: int = _FEW
 
         def run() -> Any:
             choices = choices_of(spec, Space(_CONFIG, spec, store, RuleBook(()), {}))
-            return walk_forward(spec, asked, choices, Sweep.read(store, [spec, *choices.specs]))
+            return walk_forward(spec, asked, choices, sweeps_of(store, spec, choices))
 
         took_s, walked = _median_s(run, passes)
     return {

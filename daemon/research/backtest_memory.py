@@ -42,7 +42,7 @@ STREAM_BYTES: Final = 3 * _MIB
 """Chunks of a stream of ticks, decoded; they are read one after another."""
 
 WALK_BYTES: Final = BAR_BYTES + COLUMN_BYTES * COLUMNS + EQUITY_BYTES
-"""A bar of a walk-forward, for the series with the longest warm-up, and again for the span that each thread runs."""
+"""A bar of a walk-forward, for the series that is held, and again for the span that each thread runs."""
 
 FIXED_BYTES: Final = 64 * _MIB
 """Whatever the length: the interpreter's objects, trades, fills, the result."""

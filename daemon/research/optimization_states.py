@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from daemon.core.errors import AtlasError
     from daemon.core.events import Event
     from daemon.research.optimization.records import OptimizationProgress, Optimized, StoredOptimization
     from daemon.research.optimization.result import OptimizationStatus
@@ -23,7 +24,7 @@ class Active:
     """An optimisation that has not ended. future: None while it is being submitted, and where this process keeps it.
 
     is_kept: whether it waits for another process to take it up. publish: told how it is doing, ten times a second at
-    the most; blocks of points may come faster.
+    the most; blocks of points may come faster. lost: why points of it could not be stored.
     """
 
     def __init__(self, state: StoredOptimization, publish: Callable[[Event], None], *, is_kept: bool = False) -> None:
@@ -34,6 +35,7 @@ class Active:
         self.future: Future[Optimized] | None = None
         self.progress: OptimizationProgress | None = None
         self.started_s = 0.0
+        self.lost: AtlasError | None = None
 
     def status(self) -> OptimizationStatus:
         """Tell how it is doing at this moment."""

@@ -318,7 +318,12 @@ class Optimizations:
             records.put_rows(transaction, optimization_id, rows, progress.tried)
             records.put_state(transaction, state)
 
-        self._commits.post(store)
+        def stored(error: AtlasError | None) -> None:
+            if error is not None:  # a result over points that are not there could neither be listed nor resumed
+                active.lost = error
+                active.cancelled.set()
+
+        self._commits.post(store, stored)
 
     def _ranges(self, optimization_id: str) -> list[str]:
         with self._env.read() as transaction:
@@ -347,6 +352,8 @@ class Optimizations:
         announced = self._announced(ended)
 
         def finish(transaction: Transaction) -> None:
+            if active.lost is not None:
+                raise active.lost
             records.put_finished(transaction, ended, outcome)
 
         def stored(error: AtlasError | None) -> None:
@@ -358,7 +365,7 @@ class Optimizations:
         self._commits.post(together(finish, announced.put), stored)
 
     def _failed(self, active: Active, error: AtlasError) -> None:
-        ended = failed(active.state, error, self._now_ms())
+        ended = failed(active.state, active.lost or error, self._now_ms())
         announced = self._announced(ended)
         self._commits.post(
             together(partial(records.put_state, state=ended), announced.put),

@@ -242,7 +242,7 @@ class Space:
                 config = resolve_set(config, f"{path}={number!r}")
             except AtlasError as error:
                 known = f"{', '.join([*EXITS, INDICATOR_LENGTH])}, a template's parameters or a field's path"
-                why = f"there is no such parameter ({error.message}): take {known}"
+                why = f"there is no such parameter ({error.message.removeprefix(f'{path}: ')}): take one of {known}"
                 raise invalid(name, why) from None
         try:
             return read_config(config, *self._sources)

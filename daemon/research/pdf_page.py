@@ -207,17 +207,23 @@ class Sheet(FPDF):
         self._row(self._cells(heads, widths, points), widths, right_from, points, rgb=SOFT)
 
     def _widths(self, rows: Sequence[Sequence[str]]) -> list[float]:
-        """Give each column what it needs; where that is too much, the widest give way and wrap."""
-        needs = [
-            max(self.get_string_width(cell) for cell in column) + _GAP + _ROUNDING for column in zip(*rows, strict=True)
-        ]
+        """Give each column what it needs.
+
+        Where that is too much, those that need more than an equal share give way and wrap: each has its longest word,
+        and of what is left a part as large as what it lacks.
+        """
+        columns = list(zip(*rows, strict=True))
+        needs = [max(map(self.get_string_width, column)) + _GAP + _ROUNDING for column in columns]
         if sum(needs) <= WIDTH:
             return needs
-        left, widths = WIDTH, dict.fromkeys(range(len(needs)), 0.0)
-        for place, column in enumerate(sorted(widths, key=needs.__getitem__)):
-            widths[column] = min(needs[column], left / (len(needs) - place))
-            left -= widths[column]
-        return list(widths.values())
+        share = WIDTH / len(needs)
+        words = [max(map(self.get_string_width, " ".join(column).split()), default=0.0) for column in columns]
+        least = [
+            need if need <= share else min(word + _GAP + _ROUNDING, share)
+            for need, word in zip(needs, words, strict=True)
+        ]
+        part = (WIDTH - sum(least)) / (sum(needs) - sum(least))
+        return [low + part * (need - low) for low, need in zip(least, needs, strict=True)]
 
     def _cells(self, row: Sequence[str], widths: Sequence[float], points: float) -> list[list[str]]:
         self._pen(points, INK)

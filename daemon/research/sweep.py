@@ -20,7 +20,7 @@ from daemon.engine import curves, metrics
 from daemon.engine.orders import Reference
 from daemon.engine.simulate import Decisions, Simulation
 from daemon.engine.trades import trades_of
-from daemon.research.backtest_market import decided, grid_orders, read_series, uses_atr, warmup_bars, year_days
+from daemon.research.backtest_market import decided, grid_orders, uses_atr, year_days
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from daemon.core.backtest import Program, Target
     from daemon.core.market import Float64s, Int64s, TsNs
     from daemon.research.backtest_market import Series
-    from daemon.store.bars import BarStore
 
 _POLL_S: Final = 0.1
 # A span's copy of the bars and what runs over it are alive once a thread; so many jobs wait at the most.
@@ -91,12 +90,6 @@ class Sweep:
         self.series = list(series)
         self._threads = threads or os.cpu_count() or 1
         self.year_days = spec.calendar_days or max(year_days(each.bars.start_ns) for each in series)
-
-    @classmethod
-    def read(cls, store: BarStore, specs: Sequence[BacktestSpec]) -> Sweep:
-        """Read the series of a specification, with the longest warm-up that any of them needs; NotFound NO_BARS."""
-        warmup = max(warmup_bars(each) for each in specs)
-        return cls(specs[0], [read_series(store, specs[0], market, warmup) for market in specs[0].markets])
 
     @property
     def span(self) -> Span:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+import time
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from daemon.core.backtest import OrderList, Rules
+from daemon.engine.significance import moments
 from daemon.research.parameters import without_numbers
 from daemon.store import documents, keys
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from daemon.core.backtest import BacktestSpec
+    from daemon.core.market import Float64s
     from daemon.store.env import Transaction
 
 Place: TypeAlias = tuple[int, str]
@@ -69,6 +72,20 @@ class Idea(msgspec.Struct, frozen=True):
     def variance(self) -> float | None:
         """Sample variance of the tries' daily Sharpe ratios; None below two."""
         return self.squares / (self.known - 1) if self.known > 1 else None
+
+
+def trial_of(idea: str, fingerprint: str, name: str, returns: Float64s, return_percent: float) -> Trial:
+    """Say of a run what the ledger counts. returns: (n,) float64 daily fractions."""
+    measured = moments(returns)
+    return Trial(
+        idea=idea,
+        fingerprint=fingerprint,
+        name=name,
+        sharpe=measured.sharpe if measured else None,
+        days=returns.size,
+        return_percent=return_percent,
+        tried_ms=time.time_ns() // 1_000_000,
+    )
 
 
 def idea_of(spec: BacktestSpec) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from daemon.core.backtest import OrderList, Validation
 from daemon.engine import curves
-from daemon.engine.significance import moments
 from daemon.research.backtest_market import digests_of
 from daemon.research.backtest_outcome import inputs_digest
 from daemon.research.look_ahead import check_look_ahead
@@ -19,9 +17,9 @@ from daemon.research.overfitting import overfitting
 from daemon.research.parameters import Space
 from daemon.research.sensitivity import sensitivity
 from daemon.research.sweep import Sweep
-from daemon.research.trials import Trial, idea_of, is_tried, stored_idea
+from daemon.research.trials import idea_of, is_tried, stored_idea, trial_of
 from daemon.research.verdict import Grounds, judge
-from daemon.research.walk_forward import choices_of, walk_forward
+from daemon.research.walk_forward import choices_of, sweeps_of, walk_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from daemon.research.backtest_records import BacktestJob
     from daemon.research.backtest_result import BacktestResult
     from daemon.research.strategies import RuleBook
+    from daemon.research.trials import Trial
     from daemon.research.validation_result import Overfitting, WalkForward
     from daemon.store.bars import BarStore
 
@@ -80,16 +79,6 @@ def validated(
         result, returns, finding.year_days, idea, before, is_repeated, walked, chosen, drawn, rows, looked
     )
     verdict = judge(grounds)
-    measured = moments(returns)
-    trial = Trial(
-        idea=idea,
-        fingerprint=fingerprint,
-        name=spec.name,
-        sharpe=measured.sharpe if measured else None,
-        days=returns.size,
-        return_percent=result.metrics.total_return_percent,
-        tried_ms=time.time_ns() // 1_000_000,
-    )
     whole = msgspec.structs.replace(
         result,
         verdict=verdict,
@@ -99,7 +88,7 @@ def validated(
         sensitivity=rows,
         look_ahead=looked,
     )
-    return whole, trial
+    return whole, trial_of(idea, fingerprint, spec.name, returns, result.metrics.total_return_percent)
 
 
 def _walked(
@@ -114,12 +103,10 @@ def _walked(
     """Walk forward, and run every parameter set over everything to judge the choice."""
     spec = finding.spec
     choices = choices_of(spec, Space(job.config, spec, bars, book, job.profiles))
-    sweep = Sweep.read(bars, [spec, *choices.specs])
-    walked = walk_forward(spec, asked, choices, sweep, checkpoint, lambda fraction: progress(_WALKING * fraction))
+    sweeps = sweeps_of(bars, spec, choices)
+    walked = walk_forward(spec, asked, choices, sweeps, checkpoint, lambda fraction: progress(_WALKING * fraction))
     if not walked.folds:
         return walked, None
     total = len(choices.specs)
-    tested = sweep.run(
-        choices.specs, [sweep.span], checkpoint, lambda done: progress(_WALKING + (1 - _WALKING) * done / total)
-    )
-    return walked, overfitting([runs[0] for runs in tested], os.cpu_count() or 1, checkpoint)
+    tested = sweeps.whole(choices.specs, checkpoint, lambda done: progress(_WALKING + (1 - _WALKING) * done / total))
+    return walked, overfitting(tested, os.cpu_count() or 1, checkpoint)

@@ -70,7 +70,7 @@ def judge(grounds: Grounds) -> Verdict:
     trials = max((grounds.before.tries if grounds.before else 0) + (not grounds.is_repeated), 1)
     luck = luck_of(grounds.returns, grounds.year_days, trials, grounds.before)
     asked = (
-        _enough(grounds), luck_check(luck), _earns(grounds), _folds(grounds), pbo_check(grounds.overfitting),
+        _enough(grounds), _earns(grounds), luck_check(luck), _folds(grounds), pbo_check(grounds.overfitting),
         _chances(grounds), _costs(grounds), _band(grounds), _gaps(grounds), _looks(grounds),
     )  # fmt: skip
     checks = [each for each in asked if each is not None]

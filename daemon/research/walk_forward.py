@@ -11,9 +11,11 @@ import numpy as np
 from daemon.core.backtest import OrderList
 from daemon.core.market import NS_PER_DAY
 from daemon.engine import curves, metrics, validation
+from daemon.research.backtest_market import warmup_bars
 from daemon.research.parameters import defaults, grid, grid_size
 from daemon.research.ranges import invalid, read_range
 from daemon.research.sweep import NOTHING, Span, best_of, score
+from daemon.research.sweeps import Sweeps
 from daemon.research.validation_result import Fold, ParameterStability, StitchedPoint, WalkForward
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec, Validation
     from daemon.research.parameters import Point, Space
     from daemon.research.ranges import Range
-    from daemon.research.sweep import Sweep, Tested
+    from daemon.research.sweep import Tested
+    from daemon.store.bars import BarStore
 
 MOST_SETS: Final = 10_000
 """Parameter sets of one walk-forward; more belong into an optimisation."""
@@ -66,16 +69,23 @@ def choices_of(spec: BacktestSpec, space: Space) -> Choices:
     return Choices(ranges, points, [space.at(point) for point in points])
 
 
+def sweeps_of(bars: BarStore, spec: BacktestSpec, choices: Choices) -> Sweeps:
+    """Return what choices run over, all with the longest warm-up that any of them needs."""
+    return Sweeps(bars, kept=1, warmup=max(warmup_bars(each) for each in (spec, *choices.specs)))
+
+
 def walk_forward(
     spec: BacktestSpec,
     asked: Validation,
     choices: Choices,
-    sweep: Sweep,
+    sweeps: Sweeps,
     checkpoint: Callable[[], None] = lambda: None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> WalkForward:
     """Walk through the data. Where there is no room for two folds the result has none, and a note that says so."""
-    span = sweep.span
+    base = sweeps.of(spec)
+    span, year_days = base.span, base.year_days
+    del base  # points may vary what is read, and only so many series are held
     cuts = validation.folds(
         span.start_ns,
         span.stop_ns,
@@ -91,7 +101,7 @@ def walk_forward(
         )
         return _without_folds(asked, choices, note)
     total = len(choices.specs) * len(cuts)
-    trained = sweep.run(
+    trained = sweeps.run(
         choices.specs,
         [Span(each.train_start_ns, each.train_stop_ns) for each in cuts],
         checkpoint,
@@ -100,26 +110,26 @@ def walk_forward(
     chosen = []
     scores: list[list[float | None]] = []
     for place in range(len(cuts)):
-        scores.append([score(runs[place], asked.target, sweep.year_days) for runs in trained])
+        scores.append([score(runs[place], asked.target, year_days) for runs in trained])
         chosen.append(best_of(scores[-1]))
     spans = [Span(each.test_start_ns, each.test_stop_ns) for each in cuts]
-    tested = _stitch(spec, [spec if place is None else choices.specs[place] for place in chosen], spans, sweep)
+    tested = _stitch(spec, [spec if place is None else choices.specs[place] for place in chosen], spans, sweeps)
     checkpoint()
-    configured = _stitch(spec, [spec] * len(cuts), spans, sweep)
+    configured = _stitch(spec, [spec] * len(cuts), spans, sweeps)
     folds = [
         _fold(
             number, cut, {} if place is None else choices.points[place],
             None if place is None else scores[number][place],
             NOTHING if place is None else trained[place][number],
-            tested.tests[number], configured.tests[number], sweep.year_days,
+            tested.tests[number], configured.tests[number], year_days,
         )
         for number, (cut, place) in enumerate(zip(cuts, chosen, strict=True))
     ]  # fmt: skip
     undefined = sum(place is None for place in chosen)
-    return _whole(spec, asked, choices, folds, tested, configured, sweep, undefined)
+    return _whole(spec, asked, choices, folds, tested, configured, year_days, undefined)
 
 
-def _stitch(spec: BacktestSpec, specs: Sequence[BacktestSpec], spans: Sequence[Span], sweep: Sweep) -> _Stitched:
+def _stitch(spec: BacktestSpec, specs: Sequence[BacktestSpec], spans: Sequence[Span], sweeps: Sweeps) -> _Stitched:
     """Trade tests in their order; nothing is traded any more once the money is gone."""
     equity = spec.account.initial_capital
     found = []
@@ -128,7 +138,7 @@ def _stitch(spec: BacktestSpec, specs: Sequence[BacktestSpec], spans: Sequence[S
             found.append(NOTHING)
             continue
         account = msgspec.structs.replace(each.account, initial_capital=equity)
-        run = sweep.one(msgspec.structs.replace(each, account=account), span, keeps_curve=True)
+        run = sweeps.of(each).one(msgspec.structs.replace(each, account=account), span, keeps_curve=True)
         found.append(run)
         equity *= run.growth
     return _Stitched(found, equity)
@@ -169,11 +179,11 @@ def _whole(
     folds: list[Fold],
     tested: _Stitched,
     configured: _Stitched,
-    sweep: Sweep,
+    year_days: int,
     undefined: int,
 ) -> WalkForward:
     initial = spec.account.initial_capital
-    year_ns = sweep.year_days * NS_PER_DAY
+    year_ns = year_days * NS_PER_DAY
     promised = [
         validation.annual_return(
             1 + each.in_sample_return_percent / 100, _MS * (each.train_end - each.train_start), year_ns
@@ -196,9 +206,9 @@ def _whole(
         _without_folds(asked, choices, note if undefined else None),
         folds=folds,
         efficiency_ratio=validation.efficiency_ratio(promised, kept),
-        parameter_stability=[_stability(each, folds) for each in choices.ranges],
+        parameter_stability=[found for each in choices.ranges if (found := _stability(each, folds)) is not None],
         out_of_sample_return_percent=100 * (tested.final / initial - 1),
-        out_of_sample_sharpe=metrics.sharpe_ratio(returns, sweep.year_days),
+        out_of_sample_sharpe=metrics.sharpe_ratio(returns, year_days),
         out_of_sample_max_drawdown_percent=float(100 * (1 - equity / peaks).max(initial=0.0)),
         out_of_sample_trades=sum(each.trades for each in tested.tests),
         out_of_sample_days=returns.size,
@@ -210,15 +220,17 @@ def _whole(
     )
 
 
-def _stability(ranged: Range, folds: Sequence[Fold]) -> ParameterStability:
+def _stability(ranged: Range, folds: Sequence[Fold]) -> ParameterStability | None:
     chosen = [each.parameters[ranged.name] for each in folds if ranged.name in each.parameters]
+    if not chosen:  # no training gave any set a score
+        return None
     counted = Counter(chosen)
     most = max(ranged.values, key=lambda value: counted[value])
     return ParameterStability(
         name=ranged.name,
         values=list(ranged.values),
         most_frequent=most,
-        share=counted[most] / max(len(chosen), 1),
+        share=counted[most] / len(chosen),
         stability=validation.stability([ranged.values.index(value) for value in chosen], len(ranged.values)),
     )
 

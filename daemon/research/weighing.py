@@ -69,8 +69,11 @@ def luck_of(returns: Float64s, year_days: int, trials: int, tries: Idea | None) 
 
 def luck_check(luck: Luck) -> Check:
     """Ask whether the Sharpe ratio is more than luck."""
-    if luck.sharpe is None or luck.deflated is None or luck.chance is None:
+    if luck.sharpe is None or luck.chance is None:
         return check("luck", "unknown", None, None, "there is no Sharpe ratio: the equity did not move from day to day")
+    if luck.deflated is None:
+        words = f"Sharpe {luck.sharpe:.2f}, whose error such returns do not tell: they have no more than two values"
+        return check("luck", "unknown", None, CONFIDENCE, words)
     tries = f"in {luck.trials:,} {'try' if luck.trials == 1 else 'tries'}"
     words = f"Sharpe {luck.sharpe:.2f} found {tries}; chance alone gives {luck.chance:.2f}"
     words += f", and the true one is above that with a chance of {100 * luck.deflated:.1f} %"
@@ -81,13 +84,17 @@ def luck_check(luck: Luck) -> Check:
 
 
 def luck_remedy(luck: Luck, days: int) -> list[str]:
-    """Say what would tell a Sharpe ratio over so many days from luck."""
+    """Say what would tell a Sharpe ratio over so many days from luck; nothing where it is not above 0."""
     if luck.track_record_days is None:
         return []
     needed = math.ceil(luck.track_record_days)
+    said = []
+    if luck.trials > 1:  # the length of a record proves a single try, never the best of several
+        least = "" if luck.least_years is None else f"; in less than {luck.least_years:.2g} years luck alone shows this"
+        said.append(f"data that none of the {luck.trials:,} tries has seen{least}")
     if needed > days:
-        return [f"{needed:,} days of such returns would show a Sharpe above 0 at 95 %; there are {days:,}"]
-    return [f"fewer tries, or new data: {luck.trials:,} tries were made on what there is"]
+        said.append(f"{needed:,} days of such returns, found in one try, would show an edge; there are {days:,}")
+    return said
 
 
 def pbo_check(found: Overfitting | None) -> Check | None:
@@ -98,8 +105,19 @@ def pbo_check(found: Overfitting | None) -> Check | None:
         f"the best of {found.parameter_sets:,} parameter sets falls below their median out of sample in "
         f"{100 * found.pbo:.0f} % of splits"
     )
+    if found.pbo_lowest is not None and found.pbo_highest is not None:
+        words += f" ({100 * found.pbo_lowest:.0f} to {100 * found.pbo_highest:.0f} % of others)"
     standing: Standing = "pass" if found.pbo <= CHANCE / 2 else "warn" if found.pbo <= CHANCE else "fail"
-    return check("pbo", standing, found.pbo, CHANCE, words)
+    return check("pbo", standing, found.pbo, CHANCE / 2, words)
+
+
+def spa_check(found: Overfitting | None) -> Check | None:
+    """Ask whether the best of all earns more than the best of as many that earn nothing; None where nobody knows."""
+    if found is None or found.spa_p is None:
+        return None
+    words = f"if no parameter set earned anything, the best would look as good in {100 * found.spa_p:.1f} % of cases"
+    standing: Standing = "pass" if found.spa_p <= 1 - CONFIDENCE else "warn"
+    return check("spa", standing, found.spa_p, 1 - CONFIDENCE, words)
 
 
 def check(name: str, standing: Standing, value: float | None, limit: float | None, words: str) -> Check:

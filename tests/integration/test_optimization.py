@@ -16,7 +16,7 @@ from daemon.research.backtest_job import run_backtest
 from daemon.research.backtest_records import BacktestJob
 from daemon.research.optimization import proposals, records, search, views
 from daemon.research.parameters import read_specification
-from daemon.research.sweep import Sweep
+from daemon.research.sweeps import Sweeps
 from daemon.research.trials import record, tries_of
 from daemon.store.env import Environment, StoreConfig
 from daemon.store.funding import FundingStore
@@ -210,7 +210,7 @@ def test_the_deflated_figure_is_that_of_all_tries_before_and_now(store, tmp_path
     assert (verdict.tried_before, verdict.trials) == (2, len(tries))
     assert verdict.trials in (2 + 3, 2 + 27)
     spec = read_specification(at(result.peak.parameters), store, BOOK, {})
-    sweep = Sweep.read(store, [spec])
+    sweep = Sweeps(store, kept=1).of(spec)
     measured = significance.moments(sweep.one(spec, sweep.span).returns)
     sharpes = [each.sharpe for each in tries]
     variance = statistics.variance(sharpes) if len(tries) >= 10 else 1 / measured.observations
@@ -396,6 +396,17 @@ def test_bars_before_the_start_that_only_some_points_look_back_on_count_as_well(
     assert result.execution.reused == 0
     forget(own.ticks.env)
     assert worked(own, plan).top == result.top
+
+
+@pytest.mark.usefixtures("_blocks_of_four")
+def test_bars_that_only_an_earlier_start_reads_count_as_well(own):
+    plan = plan_of(own, ["backtest.startDate=1643000000000,1644000000000", "stop_loss=0.01,0.02"])
+    assert stopped(own, plan, Interrupted(1, judging=True)) == 4
+    bars = hours(DAYS)
+    between = (bars.start_ns >= 1_643_300_000 * 10**9) & (bars.start_ns < 1_643_600_000 * 10**9)
+    changed = Bars(*(column[between] for column in bars))
+    put_bars(own.ticks.env, lifted(changed, changed.size // 2, 1.2))
+    assert worked(own, plan).execution.reused == 0
 
 
 def test_funding_that_came_in_between_counts_as_well(own):

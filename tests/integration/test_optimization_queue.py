@@ -445,6 +445,31 @@ def test_a_store_without_room_is_told_and_nothing_stays_half_submitted(service, 
     assert optimizations.result(first).execution.reused == 27
 
 
+def test_points_that_could_not_be_stored_fail_it_and_it_goes_on_before_them(env, service, monkeypatch):
+    kept, calls = records.put_rows, []
+
+    def full(transaction, optimization_id, rows, tried):
+        calls.append(rows.first)
+        if rows.first == AT_ONCE:
+            raise StoreFull(Code.STORE_FULL, "there is no room")
+        kept(transaction, optimization_id, rows, tried)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "put_rows", full)
+        optimizations = service()
+        optimizations.submit(OptimizationRequest(config=config(), parameters=GRID, id="full"))
+        assert optimizations.wait("full", PATIENCE_S)
+    status = optimizations.status("full")
+    assert (status.status, status.error_code) == ("failed", Code.STORE_FULL)
+    assert AT_ONCE in calls
+    optimizations.resume("full")
+    assert optimizations.wait("full", PATIENCE_S)
+    assert optimizations.status("full").status == "completed"
+    listed = b"".join(views.points_csv(env, "full")).decode().splitlines()[1:]
+    assert [int(line.split(",")[0]) for line in listed] == list(range(27))
+    assert optimizations.result("full").execution.reused == AT_ONCE
+
+
 def test_rows_of_another_optimisation_are_never_taken_for_ones_own(env, service):
     optimizations = service()
     for name in ("a", "a.b", "a-1"):

@@ -138,6 +138,8 @@ def test_a_grid_gives_a_verdict_heat_maps_and_the_deflated_figure(atlasd, config
         "atlasd backtest CONFIG.json --param",
     ):  # fmt: skip
         assert word in said, word
+    [command] = [line for line in said.splitlines() if "atlasd backtest CONFIG.json" in line]
+    assert command.count("--param") == len(params()) // 2  # in a line of its own, to be copied
     best = max(float(row["score"]) for row in rows_of(atlasd("optimize", config, *params(), "--format", "csv")))
     maps = said.split("Best sharpe over")[1:]
     assert len(maps) == 3
@@ -351,6 +353,7 @@ def interrupted(atlasd, config, monkeypatch):
 def test_ctrl_c_keeps_the_points_and_resume_goes_on(atlasd, made, interrupted):
     optimization_id = interrupted["id"]
     said = atlasd("optimize", "show", optimization_id).stdout
+    assert said.splitlines()[-1] == f"next: atlasd optimize resume {optimization_id}"
     assert said.startswith(f"optimisation {optimization_id} is cancelled\n")
     status = msgspec.json.decode(
         atlasd("optimize", "show", optimization_id, "--format", "json").stdout, type=OptimizationStatus
@@ -404,7 +407,7 @@ def until(daemon, optimization_id, is_so):
 def raw(daemon, path):
     connection = http.client.HTTPConnection("127.0.0.1", daemon.ready["port"], timeout=30)
     try:
-        connection.request("GET", OPTIMIZE + path)
+        connection.request("GET", OPTIMIZE + path, headers=daemon.bearer)
         response = connection.getresponse()
         return response.status, response.headers, response.read().decode()
     finally:

@@ -137,6 +137,7 @@ def test_a_target_that_is_undefined_leaves_the_parameters_as_they_are(env, tmp_p
     never = DIPS | {"entryRules": [{"indicator": "close", "condition": "lt", "value": 0}]}
     walked = result_of(stored(env, hours(30 * 24)), tmp_path, strategy=never, validation=WALK).walk_forward
     assert all(each.parameters == {} and each.in_sample_score is None for each in walked.folds)
+    assert walked.parameter_stability == []
     assert "no sharpe" in walked.note
 
 
@@ -145,6 +146,18 @@ def test_parameters_of_the_users_own_are_what_is_tried(env, tmp_path):
     walked = result_of(stored(env, hours(30 * 24)), tmp_path, validation=WALK | {"parameters": own}).walk_forward
     assert walked.parameter_sets == 6
     assert set(walked.folds[0].parameters) == set(own)
+
+
+def test_each_set_is_trained_and_tested_on_what_it_would_read_itself(env, tmp_path):
+    """Of funding that longs pay and funding that they are paid, every fold takes the latter, and earns it."""
+    store, paying = stored(env, hours(30 * 24)), {"funding": "constant", "fundingRate": 0.01}
+    own = {"backtest.fundingRate": [0.01, -0.01]}
+    walked = result_of(store, tmp_path, validation=WALK | {"parameters": own}, **paying).walk_forward
+    assert [each.parameters for each in walked.folds] == [{"backtest.fundingRate": -0.01}] * 4
+    assert walked.out_of_sample_return_percent > walked.configured_return_percent
+    paid = paying | {"fundingRate": -0.01}
+    alone = result_of(store, tmp_path, validation=WALK | {"parameters": {"stop_loss": [0.02]}}, **paid).walk_forward
+    assert walked.out_of_sample_return_percent == alone.out_of_sample_return_percent
 
 
 @pytest.mark.parametrize(

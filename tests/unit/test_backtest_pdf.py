@@ -177,5 +177,13 @@ def test_values_beyond_reason_are_drawn(values):
     assert "Equity of the tests, one after the other" in document.words
 
 
+def test_what_a_fold_chose_is_shown_whole():
+    walk = sample_walk_forward(folds=3)
+    chosen = {"take_profit": 0.02, "stop_loss": 0.1, "trailing_stop": 0.0025, "indicator_length": 0.5}
+    folds = [msgspec.structs.replace(each, parameters=chosen) for each in walk.folds]
+    document = pdf(sample_backtest(trades=2, walk_forward=msgspec.structs.replace(walk, folds=folds)))
+    assert document.words.count("indicator_length 0.5") == 3
+
+
 def test_an_account_that_never_traded_is_a_flat_line():
     assert "Equity and drawdown" in pdf(sample_backtest(trades=0)).words

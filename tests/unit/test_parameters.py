@@ -101,7 +101,7 @@ def test_lengths_stay_above_the_least_that_an_indicator_takes():
         (["timeout=1.5"], "whole number"),
         (["indicator_length=0"], "above 0"),
         (["trailing_activation=0.1"], "give trailing_stop"),
-        (["no_such=1"], "no such parameter"),
+        (["no_such=1"], r"no such parameter \(is no field .*: take one of take_profit"),
     ],
 )
 def test_what_is_no_parameter_is_refused_before_anything_runs(ranges, why):

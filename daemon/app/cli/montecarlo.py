@@ -44,7 +44,8 @@ def montecarlo(
 ) -> None:
     """Draw a backtest's trades again, reorder, leave out and disturb them, and show where that ends.
 
-    Returns, drawdowns and chances are fractions. The simulation is kept with the backtest; its verdict stays.
+    Returns, drawdowns and chances are fractions in json and csv. The simulation is kept with the backtest; its verdict
+    stays.
     """
     from daemon.app import wiring
     from daemon.app.config import load
@@ -62,12 +63,21 @@ def _show(made: Simulation, form: Format) -> None:
     import msgspec
 
     from daemon.app.cli.output import emit
-    from daemon.research.validation_words import monte_carlo_returns, monte_carlo_words
+    from daemon.app.cli.printing import plain_text, print_parts, rows_table
+    from daemon.research.validation_words import (
+        METHOD_HEADINGS,
+        method_rows,
+        monte_carlo_returns,
+        monte_carlo_words,
+    )
 
     if form is Format.JSON:
         typer.echo(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
         return
-    emit({name: [getattr(each, name) for each in made.methods] for name in _FIGURES}, form)
-    typer.echo(f"{monte_carlo_words(made)} Bootstrap: {monte_carlo_returns(made)}.", err=True)
+    if form is Format.CSV:
+        emit({name: [getattr(each, name) for each in made.methods] for name in _FIGURES}, form)
+    else:
+        print_parts([rows_table(METHOD_HEADINGS, method_rows(made), right_from=1)])
+    typer.echo(plain_text(f"{monte_carlo_words(made)} Bootstrap: {monte_carlo_returns(made)}.").plain, err=True)
     if made.note:
         typer.echo(made.note, err=True)

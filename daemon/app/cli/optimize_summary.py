@@ -148,4 +148,7 @@ def print_status(status: OptimizationStatus, form: str) -> None:
     facts.add_row(f"best {status.target}", plain_text(best + parameters_words(status.best_parameters or {})))
     if status.error is not None:
         facts.add_row("error", plain_text(f"{status.error} [{status.error_code}]"))
-    print_parts([Text(f"optimisation {status.id} is {status.status}", style="bold"), inset(facts)])
+    parts: list[Any] = [Text(f"optimisation {status.id} is {status.status}", style="bold"), inset(facts)]
+    if status.completed_at is not None:
+        parts += ["", f"next: atlasd optimize resume {status.id}"]
+    print_parts(parts)

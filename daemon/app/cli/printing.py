@@ -22,13 +22,16 @@ _WIDTH: Final = 110
 
 
 def print_parts(parts: Iterable[Any]) -> None:
-    """Print parts as wide as the terminal, or as a page where there is none, without blanks at the ends of lines."""
+    """Print parts as wide as the terminal, or as a page where there is none, without blanks at the ends of lines.
+
+    Plain strings are not wrapped: a command in them is to be copied whole.
+    """
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=_WIDTH)
     with console.capture() as captured:
         for part in parts:
-            console.print(part)
+            console.print(part, soft_wrap=isinstance(part, str))
     for line in captured.get().splitlines():
         typer.echo(line.rstrip())
 

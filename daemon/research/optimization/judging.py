@@ -12,6 +12,7 @@ from daemon.research.weighing import (
     luck_of,
     luck_remedy,
     pbo_check,
+    spa_check,
     verdict_of,
 )
 
@@ -55,9 +56,10 @@ def judge(grounds: Grounds) -> Verdict:
     luck = luck_of(grounds.returns, grounds.year_days, grounds.trials, grounds.tries)
     asked = (
         _enough(grounds),
-        luck_check(luck),
         _earns(grounds),
+        luck_check(luck),
         pbo_check(grounds.overfitting),
+        spa_check(grounds.overfitting),
         _stands_alone(grounds),
     )
     checks = [each for each in asked if each is not None]

@@ -16,8 +16,6 @@ import numpy as np
 
 from daemon.core.market import NS_PER_DAY
 from daemon.engine import metrics
-from daemon.engine.significance import moments
-from daemon.research.backtest_market import warmup_bars
 from daemon.research.backtest_outcome import inputs_digest
 from daemon.research.optimization.judging import Grounds, judge
 from daemon.research.optimization.landscape import Landscape
@@ -25,6 +23,7 @@ from daemon.research.optimization.proposals import proposer
 from daemon.research.optimization.records import (
     FIGURES,
     MOST_CELLS,
+    SERIES_KEPT,
     OptimizationProgress,
     Rows,
     stored_rows,
@@ -36,11 +35,11 @@ from daemon.research.optimization.result import (
     TriedPoint,
     TriedRange,
 )
-from daemon.research.optimization.series import Sweeps
 from daemon.research.overfitting import overfitting
 from daemon.research.parameters import Space
 from daemon.research.sweep import score
-from daemon.research.trials import Trial, counted, fingerprints, idea_of, stored_idea
+from daemon.research.sweeps import Sweeps
+from daemon.research.trials import counted, fingerprints, idea_of, stored_idea, trial_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
     from daemon.research.parameters import Point
     from daemon.research.strategies import RuleBook
     from daemon.research.sweep import Tested
+    from daemon.research.trials import Trial
+    from daemon.research.validation_result import Overfitting, Verdict
     from daemon.store.bars import BarStore
 
 _TOP: Final = 50
@@ -98,7 +99,7 @@ class _Search:
         self._progress, self._checkpoint = progress, checkpoint
         self._spec = _on_bars(plan.spec)
         self._space = Space(plan.config, plan.spec, bars, book, job.profiles)
-        self._sweeps = Sweeps(bars)
+        self._sweeps = Sweeps(bars, kept=SERIES_KEPT)
         self._sweep = self._sweeps.of(self._spec)
         self._digest = self._inputs()
         self._idea = idea_of(self._spec)
@@ -116,23 +117,20 @@ class _Search:
             self._tries = stored_idea(transaction, self._idea)
             self._tried_before = len(self._tried)
             for rows in stored_rows(transaction, self._id):
-                if rows.digest == self._digest:  # else the bars are others now
+                # Else the bars are others now, or points before these could not be stored.
+                if rows.digest == self._digest and rows.first == self.count:
                     self._tried_before = rows.tried_before
                     values, figures = rows.table(len(plan.ranges))
                     for one, of_it in zip(values.tolist(), figures.tolist(), strict=True):
                         self._add(tuple(one), tuple(of_it))
 
     def _inputs(self) -> str:
-        """Return a digest of what points rest on: configuration, engine, funding, the bars that any end looks back on.
-
-        A range that looks back furthest does so at its upper end.
-        """
+        """Return a digest of what points rest on: configuration, engine, and all rows that any end of a range reads."""
         ranges = self._plan.ranges
         lows = {each.name: each.low for each in ranges}
-        ends = [_on_bars(self._space.at(lows | {each.name: each.high})) for each in ranges]
-        furthest = max(ends, key=warmup_bars)
-        source = self._sweeps.source(furthest)
-        return inputs_digest(furthest, source.digests)
+        ends = [_on_bars(self._space.at(lows | high)) for high in ({}, *({each.name: each.high} for each in ranges))]
+        read = dict.fromkeys(digest for end in ends for digest in self._sweeps.source(end).digests)
+        return inputs_digest(ends[0], list(read))
 
     @property
     def count(self) -> int:
@@ -143,7 +141,7 @@ class _Search:
         """Try whatever is not known yet, and have it stored block by block."""
         plan = self._plan
         ask = proposer(plan)
-        [self._configured] = self._sweeps.run([self._spec], self._checkpoint, lambda _: None)
+        [self._configured] = self._sweeps.whole([self._spec], self._checkpoint, lambda _: None)
         asked = 0
         tried = [self._trial(self._spec, self._configured)]
         while asked < plan.points:
@@ -162,7 +160,7 @@ class _Search:
     def _try(self, new: dict[tuple[float, ...], Point], asked: int, tried: list[Trial]) -> None:
         first = self.count
         specs = [_on_bars(self._space.at(point)) for point in new.values()]
-        found = self._sweeps.run(
+        found = self._sweeps.whole(
             specs, self._checkpoint, lambda done: self._said(_TRYING * (asked + done) / self._plan.points)
         )
         for key, spec, tested in zip(new, specs, found, strict=True):
@@ -181,16 +179,8 @@ class _Search:
 
     def _trial(self, spec: BacktestSpec, tested: Tested) -> Trial:
         """Say what the ledger counts, and count it for this verdict."""
-        measured = moments(tested.returns)
-        trial = Trial(
-            idea=self._idea,
-            fingerprint=inputs_digest(spec, self._sweeps.source(spec).digests),
-            name=spec.name,
-            sharpe=measured.sharpe if measured else None,
-            days=tested.returns.size,
-            return_percent=100 * (tested.growth - 1),
-            tried_ms=time.time_ns() // _NS_PER_MS,
-        )
+        fingerprint = inputs_digest(spec, self._sweeps.source(spec).digests)
+        trial = trial_of(self._idea, fingerprint, spec.name, tested.returns, 100 * (tested.growth - 1))
         if trial.fingerprint not in self._tried:
             self._tried.add(trial.fingerprint)
             self._tries = counted(self._tries, trial)
@@ -235,14 +225,6 @@ class _Search:
         self._checkpoint()
         around = self._plateau(landscape.around(best[0])) if best else None
         peak = self._point(best[0]) if best else None
-        returns = (self._kept[best[0]] if best else self._configured).returns
-        year_days = self._sweeps.source(self._at(best[0]) if best else spec).year_days
-        verdict = judge(
-            Grounds(
-                plan.target, self.count, peak, around, returns, year_days, self._idea, self._tries,
-                len(self._tried), self._tried_before, chosen,
-            )
-        )  # fmt: skip
         completed_ms = time.time_ns() // _NS_PER_MS
         return OptimizationResult(
             id=self._id,
@@ -267,7 +249,7 @@ class _Search:
             plateau=self._plateau(landscape.plateau(self._checkpoint)),
             top=[self._point(place) for place in best],
             surfaces=landscape.surfaces(),
-            verdict=verdict,
+            verdict=self._judged(peak, around, chosen),
             overfitting=chosen,
             notes=self._notes(len(kept)),
             execution=OptimizationExecution(
@@ -279,13 +261,34 @@ class _Search:
             ),
         )
 
+    def _judged(self, peak: TriedPoint | None, around: Plateau | None, chosen: Overfitting | None) -> Verdict:
+        """Put the questions to the peak; where there is none, to the configuration."""
+        tested, spec = self._configured, self._spec
+        if peak is not None:
+            tested, spec = self._kept[peak.number], self._at(peak.number)
+        return judge(
+            Grounds(
+                target=self._plan.target,
+                points=self.count,
+                peak=peak,
+                plateau=around,
+                returns=tested.returns,
+                year_days=self._sweeps.source(spec).year_days,
+                idea=self._idea,
+                tries=self._tries,
+                trials=len(self._tried),
+                tried_before=self._tried_before,
+                overfitting=chosen,
+            )
+        )
+
     def _run_again(self, numbers: Sequence[int]) -> None:
         """Run points whose daily returns are not at hand: an earlier process tried them, or they are the peak."""
         missing = sorted({number for number in numbers if number not in self._kept})
         for at in range(0, len(missing), self._batch):
             part = missing[at : at + self._batch]
             specs = [self._at(number) for number in part]
-            for number, tested in zip(part, self._sweeps.run(specs, self._checkpoint, lambda _: None), strict=True):
+            for number, tested in zip(part, self._sweeps.whole(specs, self._checkpoint, lambda _: None), strict=True):
                 self._keep(number, tested)
 
     def _plateau(self, around: Neighbourhood | None) -> Plateau | None:

@@ -1,4 +1,4 @@
-"""The series that points of an optimisation run over: each is read once, however many points share it."""
+"""The series that points of an optimisation or a walk-forward run over: read once, however many points share them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from daemon.core.backtest import Funding, Market
 from daemon.core.market import Timeframe, TsNs
 from daemon.research.backtest_market import digests_of, read_series, warmup_bars
-from daemon.research.optimization.records import SERIES_KEPT
-from daemon.research.sweep import NOTHING, Sweep
+from daemon.research.sweep import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from daemon.core.backtest import BacktestSpec
-    from daemon.research.sweep import Tested
+    from daemon.research.sweep import Span, Tested
     from daemon.store.bars import BarStore
 
 
@@ -41,18 +40,21 @@ class Source(NamedTuple):
 class Sweeps:
     """Series by what they were read for: points differ in how far they look back, and some in dates or calendar."""
 
-    def __init__(self, bars: BarStore) -> None:
+    def __init__(self, bars: BarStore, *, kept: int, warmup: int | None = None) -> None:
+        """kept: series that are held at a time. warmup: bars that all look back on, None for what each needs."""
         self._bars = bars
+        self._most = kept
+        self._warmup = warmup
         self._kept: OrderedDict[_Reading, Sweep] = OrderedDict()
         self._sources: dict[_Reading, Source] = {}
 
     def of(self, spec: BacktestSpec) -> Sweep:
         """Return the series of a specification; NotFound NO_BARS."""
-        reading = _reading(spec)
+        reading = self._reading(spec)
         if reading in self._kept:
             self._kept.move_to_end(reading)
         else:
-            while len(self._kept) >= SERIES_KEPT:
+            while len(self._kept) >= self._most:
                 self._kept.popitem(last=False)
             series = [read_series(self._bars, spec, market, reading.warmup) for market in spec.markets]
             sweep = self._kept[reading] = Sweep(spec, series)
@@ -61,19 +63,29 @@ class Sweeps:
 
     def source(self, spec: BacktestSpec) -> Source:
         """Return what is known of the series of a specification, which are not read again for it."""
-        reading = _reading(spec)
+        reading = self._reading(spec)
         if reading not in self._sources:
             self.of(spec)
         return self._sources[reading]
 
-    def run(
+    def whole(
         self, specs: Sequence[BacktestSpec], checkpoint: Callable[[], None], progress: Callable[[int], None]
     ) -> list[Tested]:
-        """Run each over the whole range; returns what came of it, in their order."""
+        """Run each over the whole of its own range; returns what came of it, in their order."""
+        return [runs[0] for runs in self.run(specs, None, checkpoint, progress)]
+
+    def run(
+        self,
+        specs: Sequence[BacktestSpec],
+        spans: Sequence[Span] | None,
+        checkpoint: Callable[[], None],
+        progress: Callable[[int], None],
+    ) -> list[list[Tested]]:
+        """Run each over every span, None for the whole of its own range; a list a specification, in their order."""
         groups: dict[_Reading, list[int]] = {}
         for place, spec in enumerate(specs):
-            groups.setdefault(_reading(spec), []).append(place)
-        found = [NOTHING] * len(specs)
+            groups.setdefault(self._reading(spec), []).append(place)
+        found: list[list[Tested]] = [[] for _ in specs]
         done = 0
         for places in groups.values():
             checkpoint()
@@ -81,16 +93,18 @@ class Sweeps:
             before = done
             runs = sweep.run(
                 [specs[place] for place in places],
-                [sweep.span],
+                [sweep.span] if spans is None else spans,
                 checkpoint,
                 lambda count, before=before: progress(before + count),  # type: ignore[misc]
             )
             for place, tested in zip(places, runs, strict=True):
-                found[place] = tested[0]
-            done += len(places)
+                found[place] = tested
+            done += sum(map(len, runs))
         return found
 
-
-def _reading(spec: BacktestSpec) -> _Reading:
-    warmup = 0 if spec.start_ns is None else warmup_bars(spec)
-    return _Reading(spec.markets, spec.timeframe, spec.start_ns, spec.stop_ns, spec.funding, spec.calendar_days, warmup)
+    def _reading(self, spec: BacktestSpec) -> _Reading:
+        needed = warmup_bars(spec) if self._warmup is None else self._warmup
+        warmup = 0 if spec.start_ns is None else needed
+        return _Reading(
+            spec.markets, spec.timeframe, spec.start_ns, spec.stop_ns, spec.funding, spec.calendar_days, warmup
+        )
