@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from daemon import KERNEL_CACHE  # before the folders move: nothing is compiled again
 
@@ -20,6 +21,10 @@ TESTS = Path(__file__).parent
 SYNTHETIC = TESTS / "golden" / "synthetic"
 ATLASD = (sys.executable, "-m", "daemon")
 _PATIENCE_S = 30.0
+
+# No test fails for being slow on a busy machine.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Begun in the background of a shell: commands that tests start would ignore Ctrl-C as well.
