@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from daemon.api.frames import Told
+from daemon.api.messages import run_status
 from daemon.api.outbox import Queue, Slot
 from daemon.api.subscriptions import Stream
 
@@ -114,4 +115,5 @@ class Broadcast:
         return {
             "backtests": self._services.backtests.all()[:_MOST_LISTED],
             "optimizations": self._services.optimizations.all()[:_MOST_LISTED],
+            "probes": [run_status(view) for view in self._services.runs.all()[:_MOST_LISTED]],
         }

@@ -7,8 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from daemon.api.frames import KNOWN_EVENTS, Told
+from daemon.api.limits import too_many
 from daemon.api.protocol import Wanted
-from daemon.core.errors import AtlasError, Code, Conflict
+from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from daemon.api.outbox import Outbox
     from daemon.store.journal import Journal
 
+MOST_FILTERS: Final = 64
+MOST_NAMES: Final = 1_000
+"""Of symbols and runs, in all filters of one event: each of them costs memory, and time for every event."""
+
 _FACTS_AT_ONCE: Final = 256
+_AGAIN_S: Final = 1.0
 _BEFORE_ALL: Final = -1
 """A place that no journal has: what was told under another epoch cannot be followed by anything here."""
 
@@ -36,13 +42,48 @@ class _Filter(NamedTuple):
             each in self.symbols or each.partition(":")[2] in self.symbols for each in symbols
         )
 
-    def widened(self, other: _Filter) -> _Filter:
-        """Take what either takes."""
-        return _Filter(_either(self.symbols, other.symbols), _either(self.runs, other.runs))
+    def joined(self, other: _Filter) -> _Filter | None:
+        """Return the one filter that takes what either takes, and nothing else; None where there is no such."""
+        if self.runs == other.runs:
+            return _Filter(_either(self.symbols, other.symbols), self.runs)
+        if self.symbols == other.symbols:
+            return _Filter(self.symbols, _either(self.runs, other.runs))
+        return None
+
+    def without(self, symbols: frozenset[str], runs: frozenset[str]) -> _Filter | None:
+        """Return what is left when some names are taken out of it; None for nothing."""
+        left = _Filter(self.symbols - symbols, self.runs - runs)
+        is_empty = (self.symbols and not left.symbols) or (self.runs and not left.runs)
+        return None if is_empty else left
+
+    def __len__(self) -> int:
+        return len(self.symbols) + len(self.runs)
+
+
+_ALL: Final = _Filter(frozenset(), frozenset())
 
 
 def _either(some: frozenset[str], others: frozenset[str]) -> frozenset[str]:
     return some | others if some and others else frozenset()
+
+
+def _added(filters: tuple[_Filter, ...], new: _Filter) -> tuple[_Filter, ...]:
+    """Add a filter; InvalidRequest where there would be more than a client may have."""
+    if new == _ALL or _ALL in filters:
+        return (_ALL,)
+    for place, each in enumerate(filters):
+        if (joined := each.joined(new)) is not None:
+            added = (*filters[:place], joined, *filters[place + 1 :])
+            break
+    else:
+        added = (*filters, new)
+    if len(added) > MOST_FILTERS or sum(map(len, added)) > MOST_NAMES:
+        raise InvalidRequest(
+            Code.INVALID_REQUEST,
+            f"an event is narrowed to {MOST_NAMES} symbols and runs in {MOST_FILTERS} ways at the most: unsubscribe "
+            "those that are over, or subscribe to all and choose",
+        )
+    return added
 
 
 class Stream:
@@ -65,7 +106,7 @@ class Stream:
         self._journal = journal
         self._told_last = told_last
         self._snapshot = snapshot
-        self._filters: dict[str, _Filter] = {}
+        self._filters: dict[str, tuple[_Filter, ...]] = {}
         self._told_to = 0
         self._replaying: asyncio.Task[None] | None = None
         self._is_replaying = False
@@ -78,7 +119,7 @@ class Stream:
     @property
     def wanted(self) -> Wanted:
         """What is sent."""
-        filters = list(self._filters.values())
+        filters = [each for of_event in self._filters.values() for each in of_event]
         symbols = [] if any(not each.symbols for each in filters) else {name for f in filters for name in f.symbols}
         runs = [] if any(not each.runs for each in filters) else {name for f in filters for name in f.runs}
         return Wanted(
@@ -86,24 +127,27 @@ class Stream:
             events=[] if len(self._filters) == len(KNOWN_EVENTS) else list(self._filters),
             symbols=sorted(symbols),
             runs=sorted(runs),
+            epoch=self._journal.epoch,
+            last=self._told_last(),
         )
 
     def attach(self, events: Sequence[str], symbols: Sequence[str], runs: Sequence[str]) -> None:
-        """Send these events from now on, beside those that are sent already."""
+        """Send these events from now on, beside those that are sent already; InvalidRequest for too many names."""
         new = _Filter(frozenset(symbols), frozenset(runs))
-        for name in _names(events):
-            known = self._filters.get(name)
-            self._filters[name] = new if known is None else known.widened(new)
+        self._filters |= {name: _added(self._filters.get(name, ()), new) for name in _names(events)}
 
-    def detach(self, events: Sequence[str]) -> None:
-        """Send these events no longer; empty for all."""
+    def detach(self, events: Sequence[str], symbols: Sequence[str], runs: Sequence[str]) -> None:
+        """Send these events no longer; of these symbols and runs alone, where any are named."""
+        named = (frozenset(symbols), frozenset(runs))
         for name in _names(events):
-            self._filters.pop(name, None)
+            filters = self._filters.pop(name, ())
+            left = tuple(kept for each in filters if (kept := each.without(*named)) is not None)
+            if left and any(named):
+                self._filters[name] = left
 
     def takes(self, told: Told) -> bool:
         """Tell whether the client wants an event."""
-        wanted = self._filters.get(told.name)
-        return wanted is not None and wanted.takes(told.run_id, told.symbols)
+        return any(each.takes(told.run_id, told.symbols) for each in self._filters.get(told.name, ()))
 
     def tell(self, told: Told) -> None:
         """Send an event that the client wants. While facts are told again, new ones wait in the journal."""
@@ -122,10 +166,11 @@ class Stream:
         """Send the facts after a place of the journal once more, then go on with new ones; returns how many there are.
 
         A client that wants nothing yet is sent everything from here on: a subscription before would have sent newer
-        facts first. Conflict RESUME_GAP with the journal's epoch, first and last, and a snapshot.
+        facts first. Conflict RESUME_GAP with the journal's epoch, first and last, and a snapshot; TooManyRequests while
+        an earlier replay goes on.
         """
         if self._is_replaying:
-            raise Conflict(Code.RESUME_GAP, "facts are being told again already: wait for the last of them")
+            raise too_many("facts are being told again already", _AGAIN_S)
         if not self.is_attached:
             self.attach((), (), ())
         self._is_replaying = True
