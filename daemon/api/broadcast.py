@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
@@ -13,7 +14,6 @@ from daemon.api.outbox import Queue, Slot
 from daemon.api.subscriptions import Stream
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from daemon.api.frames import Dialect
@@ -42,6 +42,7 @@ class Broadcast:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: dict[Stream, None] = {}
         self._last = services.journal.last
+        self._turn = asyncio.Lock()
         self._leave: list[Callable[[], None]] = []
         self.delivered: Counter[str] = Counter()
         """Events that were handed to outboxes, by name."""
@@ -61,7 +62,7 @@ class Broadcast:
 
     def join(self, outbox: Outbox, dialect: Dialect) -> Stream:
         """Make a stream; it wants nothing until it is attached. Whoever made it calls `leave`."""
-        stream = Stream(outbox, dialect, self._services.journal, lambda: self._last, self._snapshot)
+        stream = Stream(outbox, dialect, self._services.journal, lambda: self._last, self._snapshot, self._turn)
         self._streams[stream] = None
         return stream
 
