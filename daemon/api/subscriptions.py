@@ -206,7 +206,9 @@ class Stream:
 
         message = gap.message
         if epoch != self._journal.epoch:
-            message = "`epoch` is of another journal. Ask for the state of what you show, and resume from `details.last`"
+            message = (
+                "`epoch` names another journal. Ask for the state of what you show, and resume from `details.last`"
+            )
         async with self._turn:
             return Conflict(gap.code, message, await asyncio.to_thread(known))
 
