@@ -141,6 +141,15 @@ def refuse(status: int, code: Code, message: str, details: dict[str, Any] | None
     return answer(messages.ErrorAnswer(messages.ErrorBody(code, message, details)), status=status)
 
 
+def attachment(name: str) -> dict[str, str]:
+    """Return the headers of a file that a browser saves, and runs nothing of should it open it all the same."""
+    return {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Content-Security-Policy": FENCE,
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
 def listed(rows: Sequence[msgspec.Struct], cursor: str | None) -> Iterator[bytes]:
     """Make a list and its cursor, some hundred rows at a time."""
     yield b'{"results":['

@@ -136,10 +136,7 @@ class BacktestRoutes:
         """Hand out the result, the trades, or a page or PDF of both as a file."""
         form = answers.one_of(answers.query(request, "format").get("format", "html"), "format", _REPORTS)
         backtest_id = (await self._completed(request)).id
-        headers = {
-            "Content-Disposition": f'attachment; filename="backtest-{backtest_id}.{form}"',
-            "X-Content-Type-Options": "nosniff",
-        }
+        headers = answers.attachment(f"backtest-{backtest_id}.{form}")
         if form == "json":
             pieces, media_type = formats.result_pieces(self._env, backtest_id), answers.JSON
         elif form == "csv":
@@ -149,7 +146,6 @@ class BacktestRoutes:
             pieces, media_type = _document(self._bars, backtest_id), "application/pdf"
         else:
             pieces, media_type = _page(self._bars, backtest_id), "text/html; charset=utf-8"
-            headers["Content-Security-Policy"] = answers.FENCE
         return await answers.stream(request, pieces, media_type, headers)
 
     async def _rows(self, request: web.Request, view: View) -> web.StreamResponse:

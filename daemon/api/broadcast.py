@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from daemon.api.frames import Told
+from daemon.api.messages import run_status
 from daemon.api.outbox import Queue, Slot
 from daemon.api.subscriptions import Stream
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from daemon.api.frames import Dialect
@@ -41,6 +42,7 @@ class Broadcast:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: dict[Stream, None] = {}
         self._last = services.journal.last
+        self._turn = asyncio.Lock()
         self._leave: list[Callable[[], None]] = []
         self.delivered: Counter[str] = Counter()
         """Events that were handed to outboxes, by name."""
@@ -60,7 +62,7 @@ class Broadcast:
 
     def join(self, outbox: Outbox, dialect: Dialect) -> Stream:
         """Make a stream; it wants nothing until it is attached. Whoever made it calls `leave`."""
-        stream = Stream(outbox, dialect, self._services.journal, lambda: self._last, self._snapshot)
+        stream = Stream(outbox, dialect, self._services.journal, lambda: self._last, self._snapshot, self._turn)
         self._streams[stream] = None
         return stream
 
@@ -114,4 +116,5 @@ class Broadcast:
         return {
             "backtests": self._services.backtests.all()[:_MOST_LISTED],
             "optimizations": self._services.optimizations.all()[:_MOST_LISTED],
+            "probes": [run_status(view) for view in self._services.runs.all()[:_MOST_LISTED]],
         }

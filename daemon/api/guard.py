@@ -59,12 +59,16 @@ _ORIGIN_KEY: Final = "origin"
 
 PAGE_POLICY: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self' ws:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "connect-src 'self' ws:"
 )
 """The console's page loads nothing from elsewhere. plotly sets styles; 'self' is no WebSocket to some browsers."""
 
+_FRAME_POLICY: Final = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+"""Of every answer, in a header of its own: browsers hold to all policies, also where a handler has chosen another."""
+
+_POLICY: Final = "Content-Security-Policy"
 _HEADERS: Final = {
-    "Content-Security-Policy": PAGE_POLICY,
+    _POLICY: PAGE_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
@@ -212,6 +216,7 @@ async def _finish(request: web.Request, response: web.StreamResponse) -> None:
     """Put in the headers that a handler has not chosen by itself."""
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers.add(_POLICY, _FRAME_POLICY)
     response.headers["Server"] = "atlasd"  # not what it is made of
     origin = request.get(_ORIGIN_KEY)
     if origin is not None:

@@ -20,7 +20,7 @@ BODY_BYTES_PER_S: Final = 64 * _MIB
 
 
 class JobStarts:
-    """At most so many starts of jobs in any second; those that fail do not count. Used on the event loop alone."""
+    """At most so many starts of jobs in any second; refused ones do not count. Used on the event loop alone."""
 
     def __init__(self, per_s: int, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._per_s = per_s
@@ -41,7 +41,7 @@ class JobStarts:
         self._starts_s.append(now_s)
         try:
             yield
-        except BaseException:
+        except Exception:  # not for who hung up meanwhile: the job starts all the same
             if now_s in self._starts_s:
                 self._starts_s.remove(now_s)
             raise

@@ -100,15 +100,11 @@ class OptimizationRoutes:
         """Hand out the result, the points or a page as a file."""
         form = answers.one_of(answers.query(request, "format").get("format", "html"), "format", _REPORTS)
         found = await asyncio.to_thread(self._optimizations.result, _id(request))
-        headers = {
-            "Content-Disposition": f'attachment; filename="optimization-{found.id}.{form}"',
-            "X-Content-Type-Options": "nosniff",
-        }
+        headers = answers.attachment(f"optimization-{found.id}.{form}")
         if form == "csv":
             return await answers.stream(request, views.points_csv(self._env, found.id), answers.CSV, headers)
         if form == "json":
             return await answers.stream(request, views.result_json(found), answers.JSON, headers)
-        headers["Content-Security-Policy"] = answers.FENCE
         return await answers.stream(request, views.page(found), "text/html; charset=utf-8", headers)
 
     async def _status(self, request: web.Request) -> OptimizationStatus:

@@ -85,12 +85,17 @@ def planned(name: str, request: type[msgspec.Struct], answer: Any, summary: str)
 
 
 class Wanted(Part, frozen=True, kw_only=True):
-    """What a client's event stream sends: these events, of these symbols and runs; an empty list is all of them."""
+    """What a client's event stream sends: these events, of these symbols and runs; an empty list is all of them.
+
+    epoch, last: where the journal stands. A client that is cut off before its first fact resumes from there.
+    """
 
     attached: bool
     events: list[str]
     symbols: list[str]
     runs: list[str]
+    epoch: str
+    last: int
 
 
 class Subscription(Protocol):
@@ -105,10 +110,10 @@ class Subscription(Protocol):
         """What is sent."""
 
     def attach(self, events: Sequence[str], symbols: Sequence[str], runs: Sequence[str]) -> None:
-        """Send these events from now on, beside those that are sent already."""
+        """Send these events from now on, beside those that are sent already; InvalidRequest for too many names."""
 
-    def detach(self, events: Sequence[str]) -> None:
-        """Send these events no longer; empty for all."""
+    def detach(self, events: Sequence[str], symbols: Sequence[str], runs: Sequence[str]) -> None:
+        """Send these events no longer; of these symbols and runs alone, where any are named."""
 
     async def replay(self, epoch: str, after: int) -> int:
         """Send the facts after a place of the journal once more; returns how many. Conflict RESUME_GAP."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from contextlib import nullcontext, suppress
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,7 +20,6 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from daemon.api import dialect as shipping
 from daemon.api import frames
 from daemon.api.broadcast import Broadcast
-from daemon.api.dispatch import METHODS
 from daemon.api.frames import BadFrame, Documented
 from daemon.api.outbox import Outbox
 from daemon.api.protocol import Call
@@ -29,7 +29,6 @@ from daemon.research.monte_carlo_records import Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from daemon.api.frames import Asked, Dialect
     from daemon.api.services import Services
@@ -46,6 +45,7 @@ AUTH_FAILED: Final = 4401
 MOST_IN_FLIGHT: Final = 256
 """Requests of one connection that are being answered; the next ones are read when one of them is."""
 
+_LONGEST_AUTH: Final = 1_024
 _CLOSE_S: Final = 2.0
 _FINAL: Final = 0x80
 _TWO_BYTES: Final = 126
@@ -182,6 +182,7 @@ class Connection:
                         break
                     continue
                 self._take(message.type, message.data)
+                await asyncio.sleep(0)  # messages that are there already do not wait, but other clients do
                 await self._outbox.room()
                 if len(self._in_flight) >= MOST_IN_FLIGHT:
                     self._has_slot.clear()
@@ -272,7 +273,8 @@ class Connection:
         try:
             frame = await self._answered(asked)
         except AtlasError as error:
-            frame = self._dialect.failed(error, asked.id, asked.method[: frames.LONGEST_ID])
+            make = partial(self._dialect.failed, error, asked.id, asked.method[: frames.LONGEST_ID])
+            frame = await asyncio.to_thread(make) if error.code is Code.RESUME_GAP else make()  # that has a snapshot
         except Exception:  # noqa: BLE001 - the boundary: a defect answers INTERNAL and is logged
             _log.exception("%s failed", asked.method[: frames.LONGEST_ID])
             failure = JobFailed(Code.INTERNAL, "the daemon failed on this request; its log has the details")
@@ -283,21 +285,18 @@ class Connection:
         self._outbox.answer(frame)
 
     async def _answered(self, asked: Asked) -> bytes:
-        with self._started(asked.method):
-            content = await self._dialect.ask(Call(self._services, self._stream), asked)
+        content = await self._dialect.ask(Call(self._services, self._stream), asked)
         if _is_long(content, self._dialect):
             return await asyncio.to_thread(self._dialect.answered, asked, content)
         return self._dialect.answered(asked, content)
-
-    def _started(self, method: str) -> AbstractContextManager[None]:
-        known = METHODS.get(method)
-        return self._services.starts.one() if known is not None and known.starts_job else nullcontext()
 
 
 def _token(encoding: frames.Encoding, content: Any) -> str | None:
     """Return the token of an auth frame, None where a frame is no such."""
     if not isinstance(content, (str, bytes)):
         return None
+    if len(content) > _LONGEST_AUTH:
+        return None  # not worth decoding for who is not known yet
     try:
         found = frames.decoded(encoding, content)
     except BadFrame:

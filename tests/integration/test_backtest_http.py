@@ -248,6 +248,7 @@ def test_the_report_as_pdf_is_one_whole_file(daemon, done):
     status, headers, body = raw(daemon, f"/{done}/report?format=pdf")
     assert (status, headers["Content-Type"]) == (200, "application/pdf")
     assert headers["Content-Disposition"] == f'attachment; filename="backtest-{done}.pdf"'
+    assert headers["Content-Security-Policy"].startswith("sandbox ")
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert body.startswith(b"%PDF-")
     assert body.rstrip().endswith(b"%%EOF")

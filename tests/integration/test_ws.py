@@ -140,6 +140,18 @@ async def test_jobs_that_are_started_too_quickly_are_refused(api, client, monkey
     assert "payload" in await client.ask("status")
 
 
+async def test_a_start_counts_once(api, client, monkeypatch):
+    @method("test:start", starts_job=True)
+    async def start(_call: Call, _request: Nothing) -> dict[str, Any]:
+        """Start nothing."""
+        return {}
+
+    monkeypatch.setitem(dispatch.METHODS, "test:start", start)
+    monkeypatch.setattr(api.services.starts, "_per_s", 2)
+    answers = [await client.ask("test:start") for _ in range(3)]
+    assert [each.get("error", {}).get("code") for each in answers] == [None, None, "TOO_MANY_REQUESTS"]
+
+
 # Bad input.
 
 BAD = {
@@ -487,17 +499,53 @@ async def test_clients_get_what_they_subscribed_to(api):
     assert got == {"all": "abo", "name": "ab", "room": "o", "run": "b", "symbol": "b", "key": "b"}
 
 
-async def test_subscriptions_add_up_and_are_taken_back(client):
+async def test_subscriptions_add_up_and_are_taken_back(api, client):
+    place = {"epoch": api.services.journal.epoch, "last": 0}
     await client.ask("events:subscribe", events=["backtest:error"], runs=["a"])
     wanted = (await client.ask("events:subscribe", events=["backtest:error"], runs=["b"]))["payload"]
-    assert wanted == {"attached": True, "events": ["backtest:error"], "symbols": [], "runs": ["a", "b"]}
+    assert wanted == {"attached": True, "events": ["backtest:error"], "symbols": [], "runs": ["a", "b"]} | place
+    wanted = (await client.ask("events:unsubscribe", events=["backtest:error"], runs=["a", "c"]))["payload"]
+    assert wanted["runs"] == ["b"]
+    assert (await client.ask("events:unsubscribe", runs=["b"]))["payload"]["attached"] is False
     wanted = (await client.ask("events:subscribe", events=["backtest:*"]))["payload"]
     assert (wanted["runs"], len(wanted["events"])) == ([], 3)
     wanted = (await client.ask("events:unsubscribe", events=["backtest:error"]))["payload"]
     assert sorted(wanted["events"]) == ["backtest:complete", "backtest:progress"]
     wanted = (await client.ask("events:subscribe"))["payload"]
-    assert wanted == {"attached": True, "events": [], "symbols": [], "runs": []}
+    assert wanted == {"attached": True, "events": [], "symbols": [], "runs": []} | place
     assert (await client.ask("events:unsubscribe"))["payload"]["attached"] is False
+
+
+async def test_two_subscriptions_take_what_each_of_them_takes_and_nothing_else(api, client):
+    await client.ask("events:subscribe", symbols=["BTC/USDT"])
+    await client.ask("events:subscribe", runs=["mine"])
+    bitcoin, ether = ["local:BTC/USDT"], ["local:ETH/USDT"]
+    await written(api, failed("a", symbols=bitcoin), failed("b", symbols=ether), failed("mine", symbols=ether))
+    assert [(await client.next())["payload"]["id"] for _ in range(2)] == ["a", "mine"]
+    await client.ask("events:unsubscribe", runs=["mine"])
+    await written(api, failed("mine", symbols=ether), failed("c", symbols=bitcoin))
+    assert (await client.next())["payload"]["id"] == "c"
+
+
+async def test_subscriptions_cannot_grow_without_end(api, client):
+    for number in range(2_000):
+        fields = {"symbols": [f"S{number}"], "runs": [f"r{number}"]}
+        refused = await client.ask("events:subscribe", events=["backtest:error"], **fields)
+    assert refused["error"]["code"] == "INVALID_REQUEST"
+    assert len((await client.ask("events:subscribe", symbols=["S"] * 5_000))["error"]["message"]) < 200
+    assert "payload" in await client.ask("events:subscribe")  # all is one subscription
+    await written(api, failed("x"))
+    assert (await client.next())["payload"]["id"] == "x"
+
+
+async def test_a_client_that_is_cut_off_before_its_first_fact_loses_none(api):
+    await written(api, failed("before"))
+    async with api.connected() as client:
+        wanted = (await client.ask("events:subscribe", events=["backtest:*"]))["payload"]
+    await written(api, failed("between"))
+    async with api.connected() as client:
+        await client.ask("events:resume", epoch=wanted["epoch"], after=wanted["last"])
+        assert (await client.next())["payload"]["id"] == "between"
 
 
 async def test_an_event_that_does_not_exist_is_refused(client):
@@ -608,7 +656,7 @@ async def test_an_older_place_than_is_kept_gets_the_state_instead(tmp_path):
             assert error["code"] == "RESUME_GAP"
             assert (error["details"]["epoch"], error["details"]["last"]) == (journal.epoch, 30)
             assert 1 < error["details"]["first"] <= 21
-            assert error["details"]["snapshot"] == {"backtests": [], "optimizations": []}
+            assert error["details"]["snapshot"] == {"backtests": [], "optimizations": [], "probes": []}
         await written(api, failed("after the gap"))
         assert (await client.next())["seq"] == 31
 

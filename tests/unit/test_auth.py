@@ -1,5 +1,6 @@
 """Who may ask: the token's file, sessions and codes by an injected clock, and how much may be asked in a second."""
 
+import asyncio
 import os
 import stat
 import sys
@@ -280,6 +281,14 @@ def test_starts_that_fail_do_not_count(clock):
             raise ValueError("wrong")
     with starts.one():
         pass
+
+
+def test_a_start_counts_though_its_client_hangs_up_meanwhile(clock):
+    starts = JobStarts(1, clock)
+    with pytest.raises(asyncio.CancelledError), starts.one():
+        raise asyncio.CancelledError
+    with pytest.raises(TooManyRequests), starts.one():
+        pytest.fail("hanging up made room for another")
 
 
 def test_bytes_are_taken_whole_and_paid_for_afterwards(clock):

@@ -155,22 +155,14 @@ export class Client extends EventTarget {
 
   async #attach() {
     try {
-      await this.call("events:subscribe");
-      if (!this.#epoch) await this.#findPlace();
+      const {epoch, last} = await this.call("events:subscribe");
+      if (!this.#epoch) this.#begin(epoch, Math.max(0, last - REMEMBERED));
       await this.call("events:resume", {epoch: this.#epoch, after: this.#last});
     } catch (error) {
       if (error.code !== "RESUME_GAP") return;
       this.#begin(error.details?.epoch ?? "", error.details?.last ?? 0);
       this.#tell("gap", error.details);
     }
-  }
-
-  /** Learn where the journal is: asked for a place of no journal, it tells its own. */
-  async #findPlace() {
-    const gap = await this.call("events:resume", {epoch: "none", after: 0}).catch(error => error);
-    if (gap.code !== "RESUME_GAP") throw gap;
-    const {epoch, first = 1, last = 0} = gap.details;
-    this.#begin(epoch, Math.max((first || 1) - 1, last - REMEMBERED));
   }
 
   async #closed(opened, code) {

@@ -40,7 +40,7 @@ async def connect(call: Call, _request: Nothing) -> BackendStatus:
 async def disconnect(call: Call, _request: Nothing) -> BackendStatus:
     """Detach this client's event stream; the connection and all runs live on."""
     if call.subscription is not None:
-        call.subscription.detach([])
+        call.subscription.detach([], [], [])
     return await _status(call)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from msgspec import Meta
 
@@ -14,18 +14,23 @@ if TYPE_CHECKING:
     from daemon.api.protocol import Call, Subscription
 
 
+Names: TypeAlias = Annotated[tuple[Annotated[str, Meta(max_length=200)], ...], Meta(max_length=1_000)]
+
+
 class Subscribed(Request, frozen=True, kw_only=True):
     """Which events to send: names, or rooms as `backtest:*`; of which symbols and runs. Empty is all."""
 
-    events: tuple[str, ...] = ()
-    symbols: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
+    events: Names = ()
+    symbols: Names = ()
+    runs: Names = ()
 
 
 class Unsubscribed(Request, frozen=True, kw_only=True):
-    """Which events to send no longer; empty is all."""
+    """Which events to send no longer; empty is all. symbols, runs: only these, out of subscriptions that name them."""
 
-    events: tuple[str, ...] = ()
+    events: Names = ()
+    symbols: Names = ()
+    runs: Names = ()
 
 
 class ResumeWanted(Request, frozen=True, kw_only=True):
@@ -55,11 +60,11 @@ async def subscribe(call: Call, request: Subscribed) -> Wanted:
 async def unsubscribe(call: Call, request: Unsubscribed) -> Wanted:
     """Send events no longer."""
     stream = _stream(call)
-    stream.detach(_names(request.events))
+    stream.detach(_names(request.events), request.symbols, request.runs)
     return stream.wanted
 
 
-@method("events:resume", Code.RESUME_GAP)
+@method("events:resume", Code.RESUME_GAP, Code.TOO_MANY_REQUESTS)
 async def resume(call: Call, request: ResumeWanted) -> Resumed:
     """Send the facts again that a client missed; RESUME_GAP with a snapshot where the journal has them no longer."""
     replayed = await _stream(call).replay(request.epoch, request.after)
