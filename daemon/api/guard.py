@@ -146,7 +146,9 @@ class _Guard:
         if len(origins) > 1 or origin not in self._origins:
             raise Forbidden(
                 Code.ORIGIN_NOT_ALLOWED,
-                f"pages of {origin[:100]} may not ask this daemon; http.allowed_origins lets one in",
+                "pages without an origin of their own (null) may not ask this daemon"
+                if origin == "null"
+                else f"pages of {origin[:100]} may not ask this daemon; http.allowed_origins lets one in",
             )
         request[_ORIGIN_KEY] = origin
 

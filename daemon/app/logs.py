@@ -79,8 +79,11 @@ class LineFormatter(logging.Formatter):
 
 
 def printable(text: str) -> str:
-    """Return a text that a terminal shows and does not obey: what strangers send ends up in logs."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    """Return a text that a terminal shows and does not obey: what strangers send ends up in logs.
+
+    Lines after the first are moved in, so that none of them passes for an entry of its own.
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text).replace("\n", "\n    ")
 
 
 def _safe(text: str, known: Collection[str]) -> str:

@@ -104,7 +104,7 @@ def test_what_is_no_line_of_ours_is_shown_as_it_is(tmp_path):
 def test_lines_are_readable_with_request_and_traceback_and_a_terminal_obeys_nothing():
     line = Line("2024-01-01T00:00:00.000+00:00", "error", "daemon.x", "bad \x1b[2J\u009b name", "req-1", "Traceback\nE")
     text = readable(line)
-    assert "ERROR   daemon.x: bad \\x1b[2J\\x9b name [req-1]\nTraceback\nE" in text
+    assert "ERROR   daemon.x: bad \\x1b[2J\\x9b name [req-1]\n    Traceback\n    E" in text
     assert readable(Line("?", "", "", "x")).startswith("? ")
 
 
