@@ -158,7 +158,8 @@ def fits(desk: Desk, symbol: int, place: int, reference: float) -> bool:
     is_whole = order.closes or (order.reduces and wanted > abs(held))
     wanted = abs(held) if is_whole else lots(wanted, market.lot)
     if wanted - market.room > DUST * wanted:
-        return False
+        # One that is too small for the venue is told so, however little there is to take.
+        return not closing and _is_too_small(desk, symbol, place, reference, wanted, rate, fixed)
     closed = min(wanted, abs(held)) if closing else 0.0
     opened = lots(wanted - closed, market.lot)
     if opened <= DUST * wanted:
@@ -175,6 +176,22 @@ def fits(desk: Desk, symbol: int, place: int, reference: float) -> bool:
     account[0].cash = cash
     symbols[symbol].quantity = held
     return opened <= allowed
+
+
+@kernel
+def _is_too_small(
+    desk: Desk, symbol: int, place: int, reference: float, wanted: float, rate: float, fixed: float
+) -> bool:
+    """Tell whether an opening order, of which the volume offers a part, ends below the least notional."""
+    order, market = desk.orders[symbol, place], desk.symbols[symbol]
+    offered = _quantity_now(wanted, market.room, market.quantity, market.lot, bool(0))
+    if offered <= 0.0:
+        return False
+    spread, push = _slippage(desk.costs[symbol], market, offered, bool(0))
+    price = _price(order.kind, order.price, order.side, reference, spread + push, market.tick, bool(0))
+    allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
+    is_first = order.filled == 0.0 or market.quantity == 0.0
+    return offered <= allowed and is_first and min(wanted, allowed) * reference < market.min_notional
 
 
 @kernel

@@ -133,6 +133,14 @@ def test_a_fok_order_fills_whole_or_not_at_all():
     assert trade(thin, buy(10, **fok), costs=capped(0.1)).fills == [(0, "entry", 10, 100)]
 
 
+def test_a_fok_order_below_the_least_notional_is_too_small_whatever_the_volume():
+    thin = bars((*QUIET, 100), QUIET)
+    for force in ("IOC", "FOK"):
+        order = buy(15, type="limit", price=101, time_in_force=force)
+        traded = trade(thin, order, costs=capped(0.1), min_notional=2_000)
+        assert (traded.fills, traded.ends) == ([], [(0, "too_small")])
+
+
 def test_a_fok_order_by_notional_is_held_against_volume_and_money_too():
     thin = bars((*QUIET, 100), QUIET)
     fok = {"type": "limit", "price": 101, "time_in_force": "FOK"}
