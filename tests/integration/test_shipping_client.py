@@ -44,7 +44,8 @@ METRICS = (
 def node():
     """Node, where it can be had."""
     if shutil.which("node") is None:
-        subprocess.run(["apt-get", "install", "-y", "-qq", "nodejs"], capture_output=True, check=False)
+        for command in (("update",), ("install", "-y", "--no-install-recommends", "nodejs")):
+            subprocess.run(["apt-get", "-qq", *command], capture_output=True, check=False)
     found = shutil.which("node")
     if found is None:
         pytest.skip("there is no node here")
