@@ -74,6 +74,9 @@ def follow(writer: Writer, request: ProbeRequest) -> RunStatus:
     """Start a run and watch it to its end, with a progress bar on a terminal; Ctrl-C cancels it."""
     import sys
     import time
+    from contextlib import suppress
+
+    from daemon.core.errors import Conflict
 
     started = writer.start(request)
     try:
@@ -83,7 +86,8 @@ def follow(writer: Writer, request: ProbeRequest) -> RunStatus:
             return status
         return _draw(writer, started)
     except KeyboardInterrupt:
-        writer.cancel(started)
+        with suppress(Conflict):  # it ended by itself meanwhile
+            writer.cancel(started)
         return writer.status(started)
 
 
