@@ -25,4 +25,4 @@ class Ended:
 
 
 def test_ctrl_c_at_the_very_end_keeps_the_result():
-    assert follow(Ended(), ProbeRequest(symbols=["A"])) == "completed"
+    assert follow(Ended(), ProbeRequest(symbols=["A"], timeframes=["1Hour"])) == "completed"
