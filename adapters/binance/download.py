@@ -167,8 +167,11 @@ async def download(
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(bring(file)) for file in wanted]
-        except* (AtlasError, OSError) as failures:
-            raise _first(failures) from None
+        except BaseExceptionGroup as failures:  # not `except*`: Python before 3.11.4 wraps what is raised there
+            expected, others = failures.split((AtlasError, OSError))
+            if expected is None or others is not None:
+                raise
+            raise _first(expected) from None
         return [task.result() for task in tasks]
 
     outcomes = await bring_all(files)
