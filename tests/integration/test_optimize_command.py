@@ -126,7 +126,12 @@ def listed(atlasd):
 # Running.
 
 
-def test_a_grid_gives_a_verdict_heat_maps_and_the_deflated_figure(atlasd, config):
+def test_a_grid_gives_a_verdict_heat_maps_and_the_deflated_figure(atlasd_inside, stocked, config):
+    folder = stocked("untried")  # tries of other tests would count
+
+    def atlasd(*arguments):
+        return atlasd_inside(*arguments, "--data-dir", folder)
+
     done = atlasd("optimize", config, *params())
     assert (done.returncode, done.stderr) == (0, "")
     said = done.stdout

@@ -281,6 +281,7 @@ WRONG = [
     (("strategy", "sizing"), {"type": None}, INVALID, "fixed, fixed_fractional", "strategy.sizing.type"),
     # Validation.
     (("validation", "windowSize"), 0, INVALID, "1 or more"),
+    (("validation", "stepSize"), 0, INVALID, "1 or more"),
     (("validation", "walkForward"), "true", INVALID, "not true or false"),
     (("validation", "monteCarlo", "confidenceLevel"), 1, INVALID, "below 1"),
     (("validation", "monteCarlo", "runs"), 1, INVALID, "is no field"),

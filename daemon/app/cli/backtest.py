@@ -231,39 +231,16 @@ def backtests(
 
 
 def follow(writer: Writer, wanted: dict[str, Any], priority: Priority, name: str | None = None) -> BacktestStatus:
-    """Start a backtest and watch it to its end, with a progress bar on a terminal; Ctrl-C cancels it."""
-    import time
-    from contextlib import suppress
-
-    from daemon.core.errors import Conflict
+    """Start a backtest and watch it to its end; Ctrl-C cancels it."""
+    from daemon.app.cli.watching import watch
 
     started = writer.backtest_start(wanted, priority, name)
-    try:
-        if sys.stderr.isatty():
-            return _draw(writer, started)
-        while (status := writer.backtest_status(started)).completed_at is None:
-            time.sleep(0.02)
-    except KeyboardInterrupt:
-        with suppress(Conflict):  # it ended by itself meanwhile
-            return writer.backtest_cancel(started)
-        return writer.backtest_status(started)
-    return status
-
-
-def _draw(writer: Writer, backtest_id: str) -> BacktestStatus:
-    import time
-
-    from daemon.app.cli.printing import progress_bar
-
-    with progress_bar(f"backtest {backtest_id}") as say:
-        while (status := writer.backtest_status(backtest_id)).completed_at is None:
-            left_ms = status.estimated_time_remaining
-            said = status.status if left_ms is None else f"{left_ms / 1_000:.0f} s left"
-            if status.events_processed:
-                said += f", {status.events_processed:,} events"
-            say(status.progress, said)
-            time.sleep(0.05)
-    return status
+    return watch(
+        f"backtest {started}",
+        lambda: writer.backtest_status(started),
+        lambda: writer.backtest_cancel(started),
+        lambda status: f"{status.events_processed:,} events" if status.events_processed else "",
+    )
 
 
 def check_completed(status: BacktestStatus) -> None:

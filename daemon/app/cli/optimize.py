@@ -195,37 +195,19 @@ def _work(
 
 
 def _follow(writer: Writer, started: str) -> OptimizationStatus:
-    """Watch an optimisation to its end, with a progress bar on a terminal; Ctrl-C cancels it."""
-    import time
-    from contextlib import suppress
+    """Watch an optimisation to its end; Ctrl-C cancels it."""
+    from daemon.app.cli.watching import watch
 
-    from daemon.core.errors import Conflict
+    def said(status: OptimizationStatus) -> str:
+        best = "" if status.best_score is None else f", best {status.target} {status.best_score:.3g}"
+        return f"{status.points_done:,} of {status.points:,} points{best}"
 
-    try:
-        if sys.stderr.isatty():
-            return _draw(writer, started)
-        while (status := writer.optimization_status(started)).completed_at is None:
-            time.sleep(0.02)
-    except KeyboardInterrupt:
-        with suppress(Conflict):  # it ended by itself meanwhile
-            return writer.optimization_cancel(started)
-        return writer.optimization_status(started)
-    return status
-
-
-def _draw(writer: Writer, optimization_id: str) -> OptimizationStatus:
-    import time
-
-    from daemon.app.cli.printing import progress_bar
-
-    with progress_bar(f"optimisation {optimization_id}") as say:
-        while (status := writer.optimization_status(optimization_id)).completed_at is None:
-            left_ms = status.estimated_time_remaining
-            said = status.status if left_ms is None else f"{left_ms / 1_000:.0f} s left"
-            best = "" if status.best_score is None else f", best {status.target} {status.best_score:.3g}"
-            say(status.progress, f"{said}, {status.points_done:,} of {status.points:,} points{best}")
-            time.sleep(0.05)
-    return status
+    return watch(
+        f"optimisation {started}",
+        lambda: writer.optimization_status(started),
+        lambda: writer.optimization_cancel(started),
+        said,
+    )
 
 
 # Writing.
