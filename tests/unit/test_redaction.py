@@ -128,8 +128,12 @@ def test_no_text_takes_long(part):
         redacted(text)
         return time.process_time() - began
 
+    def least(size):
+        # Of several: a collection of garbage in one of them is nobody's fault.
+        return min(seconds(size) for _ in range(5))
+
     seconds(1_000)
-    assert seconds(64_000) < 40 * max(seconds(8_000), 2e-3)
+    assert least(64_000) < 40 * max(least(8_000), 2e-3)
 
 
 # The formatters.
