@@ -151,7 +151,19 @@ class OrderList(_Struct, frozen=True, tag_field="program", tag="orders"):
     orders: tuple[ListedOrder, ...]
 
 
-Program: TypeAlias = Rules | Grid | Averaging | OrderList
+class Own(_Struct, frozen=True, tag_field="program", tag="own"):
+    """A strategy of the user's own: the one class with handlers in a Python file.
+
+    id: of the file in the strategy folder, its name without `.py`. digest: SHA-256 of its source, hex. parameters: by
+    name, those that were given; the others have the file's defaults.
+    """
+
+    id: str
+    digest: str
+    parameters: dict[str, float] = {}
+
+
+Program: TypeAlias = Rules | Grid | Averaging | OrderList | Own
 
 
 # How much.
@@ -280,7 +292,19 @@ class Kyle(_Struct, frozen=True, tag_field="model", tag="kyle"):
     participation_cap: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
 
-Slippage: TypeAlias = NoSlippage | FixedBps | VolumeWeighted | SquareRoot | Almgren2005 | AlmgrenChriss | Kyle
+class OrderBook(_Struct, frozen=True, tag_field="model", tag="order_book"):
+    """What walking the stored book costs: the mean price of the levels that an order takes.
+
+    levels: how many of each side are looked at; an order takes no more than they hold together. On fills against the
+    book itself there is nothing to configure: orders take its levels one by one.
+    """
+
+    levels: Annotated[int, Meta(ge=1, le=50)] = 20
+
+
+Slippage: TypeAlias = (
+    NoSlippage | FixedBps | VolumeWeighted | SquareRoot | Almgren2005 | AlmgrenChriss | Kyle | OrderBook
+)
 
 
 class Costs(_Struct, frozen=True):
@@ -317,10 +341,34 @@ class Funding(_Struct, frozen=True):
 
 
 class Latency(_Struct, frozen=True):
-    """feed_ns: until the strategy sees an event. order_ns: until its order is at the venue."""
+    """How long messages take. feed_ns: until the strategy sees an event. order_ns: until its order is at the venue.
+
+    feed_spread_ns, order_spread_ns: so much may be added, uniformly drawn. measured: feed latency is that of the
+    symbol's calibrated series instead, and order latency `order_factor` times it; feed_ns and order_ns are added.
+    seed: of what is drawn.
+    """
 
     feed_ns: Annotated[int, Meta(ge=0)] = 0
     order_ns: Annotated[int, Meta(ge=0)] = 0
+    feed_spread_ns: Annotated[int, Meta(ge=0)] = 0
+    order_spread_ns: Annotated[int, Meta(ge=0)] = 0
+    measured: bool = False
+    order_factor: NotNegative = 1.0
+    seed: Annotated[int, Meta(ge=0, lt=1 << 53)] = 1
+
+
+class Queue(_Struct, frozen=True):
+    """How resting orders are thought to stand in a book's queues. `docs/book.md` defines each word.
+
+    model: what a level that shrinks does to the quantity ahead. exponent: of `power`. self_trade: which order ends where
+    two of the run's own would trade with each other. replace: whether a smaller quantity at the same price keeps its
+    place.
+    """
+
+    model: Literal["risk_averse", "power", "log", "trade_only"] = "risk_averse"
+    exponent: Annotated[float, Meta(gt=0, le=10)] = 3.0
+    self_trade: Literal["cancel_newest", "cancel_oldest", "cancel_both"] = "cancel_newest"
+    replace: Literal["reducing_keeps", "loses"] = "reducing_keeps"
 
 
 # All of it.
@@ -394,7 +442,8 @@ class BacktestSpec(_Struct, frozen=True, kw_only=True):
     account: Account = Account()
     funding: Funding = Funding()
     latency: Latency = Latency()
-    fills: Literal["bars", "ticks"] = "bars"
+    fills: Literal["bars", "ticks", "book"] = "bars"
+    queue: Queue = Queue()
     limit_fills: Literal["touch", "through"] = "touch"
     calendar_days: Literal[252, 365] | None = None
     validation: Validation | None = None

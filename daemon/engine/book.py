@@ -1,4 +1,4 @@
-"""A level-2 book from snapshots and changes: exact sizes, the best levels at once, deep levels where they are asked for.
+"""A level-2 book from snapshots and changes: exact sizes, the best levels at once, deep levels where they are asked.
 
 Levels lie in a window of ticks around the market, one slot a tick, with a bit for every slot that holds something: the
 next level is found sixty-four ticks at a time. What lies outside of the window (orders left far away) is kept sorted
