@@ -9,6 +9,7 @@ order. Their library is called below its jitted classes: that saves ten seconds 
 import ctypes
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 from hftbacktest import BacktestAsset, build_hashmap_backtest
@@ -17,6 +18,7 @@ from hftbacktest.types import order_dtype
 
 LIMIT, MARKET = 0, 1
 GTC = 0
+AT_ONCE = False  # not to wait for the venue's answer
 IS_OVER = {2, 3, 4, 6}  # expired, filled, cancelled, rejected
 FILLED, PARTLY_FILLED = 3, 5
 LOOK_NS = 250_000  # after each event: within a millisecond, the step of the recording's times
@@ -36,21 +38,15 @@ class Run:
         self.book = build_hashmap_backtest([asset])
         self.looks = np.unique(events["exch_ts"]) + LOOK_NS
         self.left, self.fills = {}, []
-        self.until(None)
+        # Their clock starts with the first event.
+        self.now_ns = self.looks[0] - LOOK_NS
 
     def until(self, time_ns):
-        """Go on to a time, or past the first event, and look at the orders after each event on the way."""
-        start_ns = self.looks[0] - LOOK_NS
-        if time_ns is None:
-            stops = [start_ns + LOOK_NS]
-            now_ns = start_ns
-        else:
-            now_ns = lib.hashmapbt_current_timestamp(self.book)
-            stops = [*self.looks[(self.looks > now_ns) & (self.looks < time_ns)], time_ns]
-        for stop_ns in stops:
-            if stop_ns > now_ns and (code := lib.hashmapbt_elapse(self.book, int(stop_ns - now_ns))):
+        """Go on to a time, and look at the orders after each event on the way."""
+        for stop_ns in [*self.looks[(self.looks > self.now_ns) & (self.looks < time_ns)], time_ns]:
+            if code := lib.hashmapbt_elapse(self.book, int(stop_ns - self.now_ns)):
                 raise RuntimeError(f"hftbacktest stopped with code {code} at {stop_ns}")
-            now_ns = stop_ns
+            self.now_ns = stop_ns
             self.look()
 
     def look(self):
@@ -71,11 +67,11 @@ class Run:
     def send(self, what, number, side, quantity, price):
         if what == "cancel":
             # Of an order that has been filled it is refused, which is right.
-            lib.hashmapbt_cancel(self.book, 0, number, False)
+            lib.hashmapbt_cancel(self.book, 0, number, AT_ONCE)
             return
         submit = lib.hashmapbt_submit_buy_order if side > 0 else lib.hashmapbt_submit_sell_order
         kind = MARKET if price is None else LIMIT
-        if code := submit(self.book, 0, number, price or 0.0, quantity, GTC, kind, False):
+        if code := submit(self.book, 0, number, price or 0.0, quantity, GTC, kind, AT_ONCE):
             raise RuntimeError(f"hftbacktest refused order {number} with code {code}")
         self.left[number] = quantity
 
@@ -83,8 +79,7 @@ class Run:
 def main(events_file, orders_file):
     with np.load(events_file) as saved:
         events = saved["events"]
-    with open(orders_file) as file:
-        asked = json.load(file)
+    asked = json.loads(Path(orders_file).read_text())
     run = Run(events, asked)
     for sent_ns, *command in asked["commands"]:
         run.until(sent_ns)

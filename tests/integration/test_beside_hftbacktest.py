@@ -6,6 +6,7 @@ do otherwise. It gives hftbacktest's fills to the last lot; the slow loop itself
 """
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -40,9 +41,10 @@ THEIR_TICKS = 100
 DEPTH, TRADE, SNAPSHOT = 1, 2, 4
 SEEN, OF_BUY, OF_SELL = 1 << 31 | 1 << 30, 1 << 29, 1 << 28
 EVENT = np.dtype(
-    [("ev", "u8"), ("exch_ts", "i8"), ("local_ts", "i8"), ("px", "f8"), ("qty", "f8")]
-    + [("order_id", "u8"), ("ival", "i8"), ("fval", "f8")],
-    align=True,
+    {
+        "names": ("ev", "exch_ts", "local_ts", "px", "qty", "order_id", "ival", "fval"),
+        "formats": ("u8", "i8", "i8", "f8", "f8", "u8", "i8", "f8"),
+    }
 )
 
 
@@ -164,8 +166,9 @@ class Theirs(Matching):
       none of ours trades with another.
     - A trade beyond an order's price, and a book that reaches it, fill all of it, whatever their size.
     - Taking leaves the book as it was, looks no farther than 100 ticks from the best level, and ends what is left.
-    - What a trade leaves for an order is rounded to the nearest lot, where ours is cut to whole ones: half a lot that
-      a probabilistic model has ahead too little becomes one.
+    - What a trade leaves for an order is rounded to the nearest lot, where ours is cut to whole ones.
+    - What a probabilistic model estimates to be ahead may fall below zero, which the next trade adds to what it fills.
+      The logarithm knows no such number, nor has an empty level a probability: then all that the level holds is ahead.
     """
 
     def trade(self, trade):
@@ -183,6 +186,19 @@ class Theirs(Matching):
             key = (side, trade.price)
             self.traded[key] = self.traded.get(key, 0) + trade.size
 
+    def level_changes(self, side, price, before, after):
+        shrunk = before - after - self.traded.pop((side, price), 0)
+        for order in self.resting:
+            if (order.side, order.price) == (side, price):
+                ahead = order.ahead
+                if shrunk >= 0 and self.queue.model != "risk_averse":
+                    ahead = self.thinned(ahead, before, shrunk)
+                order.ahead = after if math.isnan(ahead) else min(ahead, after)
+
+    def behind(self, ahead, back):
+        is_none = ahead == back == 0 or (self.queue.model == "log" and ahead <= -1)
+        return math.nan if is_none else super().behind(ahead, back)
+
     def reach(self):
         for side in (BUY, SELL):
             best = self.best(-side)
@@ -199,7 +215,7 @@ class Theirs(Matching):
             self.waiting.remove(order)
         self.levels = whole
 
-    def trades_with_own(self, order, price):
+    def trades_with_own(self, order, price):  # noqa: ARG002
         return False
 
 
@@ -256,6 +272,9 @@ MODELS = {
     "log": ("log_prob_queue_model", ()),
 }
 
+# Under its power model hftbacktest stops ("code 14") when this order's last lots are filled.
+STOPS_THEM = 45
+
 
 def queued_orders(recorded):
     """Join queues at the best levels and behind them, buys and sells in turn, small and large; some are cancelled."""
@@ -263,6 +282,8 @@ def queued_orders(recorded):
     best = bests_at(recorded.events, [time_ns + ORDER_NS for time_ns in sent])
     commands = []
     for number, (time_ns, (bid, ask)) in enumerate(zip(sent, best, strict=True), start=1):
+        if number == STOPS_THEM:
+            continue
         side = BUY if number % 2 else SELL
         behind = (0, 0, 1, 3, 10)[number % 5]
         price = bid - behind if side == BUY else ask + behind
@@ -309,7 +330,8 @@ def test_a_small_order_alone_fills_at_the_same_trade(library, recorded, model):
     joined = [command for command in queued_orders(recorded) if command.what == "submit"][::10]
     commands = []
     for command in joined:
-        commands += [command._replace(quantity=1), Command(command.sent_ns + 5 * SECOND_NS // 2, "cancel", command.order)]
+        until_ns = command.sent_ns + 5 * SECOND_NS // 2
+        commands += [command._replace(quantity=1), Command(until_ns, "cancel", command.order)]
     their_model, arguments = MODELS[model]
     theirs = their_fills(library, recorded, commands, model=their_model, arguments=arguments)
     assert theirs

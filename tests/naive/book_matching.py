@@ -218,7 +218,17 @@ class Matching:
         return self.is_whole and not self.is_crossed
 
     def change(self, rows: Sequence[Row]) -> None:
-        """Take the rows of one event, then what it makes possible."""
+        """Take one event of the book, then what it makes possible."""
+        self.take_rows(rows)
+        if self.is_whole and self.is_crossed:
+            self.counts.crossed += 1
+        if self.is_sound:
+            self.reach()
+            waited, self.waiting = self.waiting, []
+            for order in waited:
+                self.meet(order)
+
+    def take_rows(self, rows: Sequence[Row]) -> None:
         before: dict[int, dict[int, int]] | None = None
         was_whole = True
         for row in rows:
@@ -238,13 +248,6 @@ class Matching:
                     self.level_changes(row.side, row.price, was, row.size)
         if before is not None:
             self.replaced(before, is_after_gap=not was_whole)
-        if self.is_whole and self.is_crossed:
-            self.counts.crossed += 1
-        if self.is_sound:
-            self.reach()
-            waited, self.waiting = self.waiting, []
-            for order in waited:
-                self.meet(order)
 
     def place(self, row: Row) -> int:
         """Set a level; return what it held."""
@@ -393,13 +396,15 @@ class Matching:
                 continue
             if self.trades_with_own(order, price):
                 return
+            self.levels[-order.side][price] -= quantity
             if quantity == size:
                 del self.levels[-order.side][price]
-            else:
-                self.levels[-order.side][price] -= quantity
             self.fill(order, quantity, price, is_maker=False)
-        if order.left == 0:
-            return
+        if order.left > 0:
+            self.stay(order)
+
+    def stay(self, order: Order) -> None:
+        """What becomes of an order that the book has no more levels for."""
         if order.force in {"IOC", "FOK"}:
             self.end(order, "not_filled")
         elif order.price is None:

@@ -9,6 +9,7 @@ from naive.book_matching import Command, Ended, Fill, Row, Trade, matched
 from daemon.core.backtest import Queue
 from daemon.core.ticks import BUY, SELL, DepthFlag
 
+TAKER = False
 BIDS, ASKS = {100: 5, 99: 7, 98: 2}, {101: 4, 102: 6, 103: 9}
 
 
@@ -76,7 +77,7 @@ def ended(*what, **settings):
 
 def test_a_market_order_walks_the_levels_best_first():
     ran = played(book(), buy(1, 8))
-    assert ran.log == [Fill(1, 1, BUY, 4, 101, False), Fill(1, 1, BUY, 4, 102, False)]
+    assert ran.log == [Fill(1, 1, BUY, 4, 101, TAKER), Fill(1, 1, BUY, 4, 102, TAKER)]
 
 
 def test_a_limit_order_takes_within_its_price_and_rests_with_what_is_left():
@@ -99,7 +100,7 @@ def test_a_market_order_that_finds_no_more_waits_for_the_next_event():
 
 def test_ioc_takes_what_there_is_and_ends():
     ran = played(book(), buy(1, 9, 101, force="IOC"), sold(2, 100, 99))
-    assert ran.log == [Fill(1, 1, BUY, 4, 101, False), Ended(1, 1, "not_filled")]
+    assert ran.log == [Fill(1, 1, BUY, 4, 101, TAKER), Ended(1, 1, "not_filled")]
 
 
 @pytest.mark.parametrize(("quantity", "count"), [(10, 2), (11, 0)])
@@ -232,7 +233,7 @@ def test_in_a_crossed_book_nothing_is_reached_and_nothing_taken():
 
 def test_before_a_snapshot_orders_wait_and_rows_are_counted():
     ran = played(ask(1, 101, 5), buy(2, 1), book(3), sold(4, 99, 9))
-    assert ran.log == [Fill(3, 1, BUY, 1, 101, False)]
+    assert ran.log == [Fill(3, 1, BUY, 1, 101, TAKER)]
     assert ran.counts.early == 1
 
 
