@@ -311,7 +311,8 @@ def test_queued_orders_fill_alike_but_for_what_is_known_and_ours_never_sooner(li
     theirs = their_fills(library, recorded, commands, model=their_model, arguments=arguments)
     assert ours(Theirs, recorded, commands, model=model) == theirs
     filled = ours(Matching, recorded, commands, model=model)
-    for order, fills in filled.items():
+    # But by the logarithm, where theirs may begin again behind all that a level holds.
+    for order, fills in filled.items() if model != "log" else ():
         for time_ns, *_ in fills:
             assert sum_until(fills, time_ns) <= sum_until(theirs[order], time_ns), order
     # Orders of one lot differ where the trade that reached them had been given to others of ours.
