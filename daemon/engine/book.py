@@ -136,11 +136,11 @@ def _below(bits: Any, symbol: int, side: int, slot: int) -> int:
     word = slot >> 6
     found = bits[symbol, side, word] << np.uint64(63 - (slot & 63))
     if found != np.uint64(0):
-        return slot - 63 + highest_bit(found)  # type: ignore[no-any-return, call-arg]
+        return slot - 63 + highest_bit(found)  # type: ignore[no-any-return]
     word -= 1
     while word >= 0:
         if bits[symbol, side, word] != np.uint64(0):
-            return (word << 6) + highest_bit(bits[symbol, side, word])  # type: ignore[no-any-return, call-arg]
+            return (word << 6) + highest_bit(bits[symbol, side, word])  # type: ignore[no-any-return]
         word -= 1
     return -1
 
@@ -154,11 +154,11 @@ def _above(bits: Any, symbol: int, side: int, slot: int) -> int:
     word = slot >> 6
     found = bits[symbol, side, word] >> np.uint64(slot & 63)
     if found != np.uint64(0):
-        return slot + lowest_bit(found)  # type: ignore[no-any-return, call-arg]
+        return slot + lowest_bit(found)  # type: ignore[no-any-return]
     word += 1
     while word < words:
         if bits[symbol, side, word] != np.uint64(0):
-            return (word << 6) + lowest_bit(bits[symbol, side, word])  # type: ignore[no-any-return, call-arg]
+            return (word << 6) + lowest_bit(bits[symbol, side, word])  # type: ignore[no-any-return]
         word += 1
     return -1
 
@@ -213,7 +213,7 @@ def _place_far(  # noqa: C901 - insert, change, remove, and drop the farthest
             ticks[place], sizes[place] = ticks[place - 1], sizes[place - 1]
         ticks[at], sizes[at] = tick, size
         _set_far_count(books, symbol, side, count + 1)
-    return old  # type: ignore[no-any-return]
+    return old
 
 
 @kernel
@@ -261,11 +261,11 @@ def next_level(books: Books, symbol: int, side: int, tick: int) -> int:
         at = np.searchsorted(ticks[:count], tick, side="right") - 1
         far = ticks[at] if at >= 0 else NO_BID
         slot = _below(books.bits, symbol, side, min(tick - base, window - 1))
-        return max(far, base + slot) if slot >= 0 else far  # type: ignore[no-any-return]
+        return max(far, base + slot) if slot >= 0 else far
     at = np.searchsorted(ticks[:count], tick)
     far = ticks[at] if at < count else NO_ASK
     slot = _above(books.bits, symbol, side, max(tick - base, 0))
-    return min(far, base + slot) if slot >= 0 else far  # type: ignore[no-any-return]
+    return min(far, base + slot) if slot >= 0 else far
 
 
 @kernel
@@ -277,7 +277,7 @@ def size_at(books: Books, symbol: int, side: int, tick: int) -> int:
     count = _far_count(books, symbol, side)
     ticks = books.far_ticks[symbol, side]
     at = np.searchsorted(ticks[:count], tick)
-    return books.far_sizes[symbol, side, at] if at < count and ticks[at] == tick else 0  # type: ignore[no-any-return]
+    return books.far_sizes[symbol, side, at] if at < count and ticks[at] == tick else 0
 
 
 @kernel
@@ -458,7 +458,7 @@ def replay(  # noqa: C901, PLR0912, PLR0915 - what happens at every row is writt
         elif size < 0:
             state[symbol].negative += 1
         else:
-            side = mark & ASK
+            side: Any = np.int64(mark & ASK)
             slot = tick - base
             if 0 <= slot < window:
                 old = sizes[symbol, side, slot]
@@ -480,15 +480,15 @@ def replay(  # noqa: C901, PLR0912, PLR0915 - what happens at every row is writt
                     ask = next_level(books, symbol, _ASKS, tick)
             else:
                 state[symbol].bid, state[symbol].ask = bid, ask
-                old = set_level(books, symbol, np.int64(side), tick, size)
+                old = set_level(books, symbol, side, tick, size)
                 bid, ask, base = state[symbol].bid, state[symbol].ask, state[symbol].base
                 if old == 0 and size == 0:
                     unknown += 1
             if side == 0:
                 if lowest_buy <= tick <= highest_buy:
-                    requeue(orders, count, symbol, np.int64(side), tick, old, size, unit, model, exponent)
+                    requeue(orders, count, symbol, side, tick, old, size, unit, model, exponent)
             elif lowest_sell <= tick <= highest_sell:
-                requeue(orders, count, symbol, np.int64(side), tick, old, size, unit, model, exponent)
+                requeue(orders, count, symbol, side, tick, old, size, unit, model, exponent)
         row += 1
         if mark & LAST:
             events += 1
@@ -580,9 +580,8 @@ class Book:
             raise ValueError("a book takes rows of depth with integer prices and sizes")
         if not rows.size:
             return
-        columns = tuple(
-            np.ascontiguousarray(rows.column(name)) for name in ("time_ns", "id", "side", "price", "size", "flags")
-        )
+        names = ("time_ns", "id", "side", "price", "size", "flags")
+        columns: Any = tuple(np.ascontiguousarray(rows.column(name)) for name in names)
         laid = depth_rows(1, rows.size)
         was_snapshot = self._was_snapshot if self._last_id == int(columns[1][0]) else 0
         self._was_snapshot = int(lay(laid, 0, columns, 1, 1, was_snapshot, 0))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,7 +21,7 @@ _GTC, _IOC, _FOK = constants(Force)
 _LEVEL, _TRADE, _BOOK = constants([Reference.LEVEL, Reference.TRADE, Reference.BOOK])
 _WOULD_TAKE, _NOT_FILLED, _SELF_TRADE = constants([Status.WOULD_TAKE, Status.NOT_FILLED, Status.SELF_TRADE])
 _FILLED = np.int64(Status.FILLED)
-(_FIRST,) = constants([0])
+_FIRST, _BUYS, _SELLS = constants([0, 1, -1])
 _BIDS, _ASKS = constants([0, 1])
 _NOTHING = -1
 
@@ -84,7 +84,7 @@ def enter(desk: Desk, books: Books, symbol: int, place: int) -> None:
         return
     side = _ASKS if order.side > 0 else _BIDS
     best = books.state[symbol].ask if order.side > 0 else books.state[symbol].bid
-    worst = np.int64(NO_ASK) if order.side > 0 else np.int64(NO_BID)
+    worst: Any = np.int64(NO_ASK) if order.side > 0 else np.int64(NO_BID)
     if order.kind == _LIMIT:
         worst = np.int64(np.rint(order.price * books.state[symbol].scale))
         desk.orders[symbol, place].level = worst
@@ -167,7 +167,7 @@ def _walk(desk: Desk, books: Books, symbol: int, place: int, side: int, worst: i
         symbols[symbol].taken_level = 0.0
         if filled <= 0.0:
             break
-        left = np.int64(max(0.0, np.rint(shown - filled * unit)))
+        left: Any = np.int64(max(0.0, np.rint(shown - filled * unit)))
         set_level(books, symbol, side, tick, left)
         if orders[symbol, place].is_done or left > 0:
             break
@@ -233,12 +233,12 @@ def at_trade(desk: Desk, books: Books, symbol: int, price: float, size: float, a
         level = liquidation_price(symbols, settings, symbol)
         if (held > 0.0 and price <= level) or (held < 0.0 and price >= level):
             liquidate(desk, symbol, price, _TRADE)
-    tick = np.int64(np.rint(price * books.state[symbol].scale))
+    tick: Any = np.int64(np.rint(price * books.state[symbol].scale))
     left = size
     if aggressor <= 0:
-        left = _meet_trade(desk, symbol, np.int64(1), tick, left, size)
+        left = _meet_trade(desk, symbol, _BUYS, tick, left, size)
     if aggressor >= 0:
-        _meet_trade(desk, symbol, np.int64(-1), tick, left, size)
+        _meet_trade(desk, symbol, _SELLS, tick, left, size)
     place = _FIRST
     while place < symbols[symbol].orders:
         order = orders[symbol, place]
@@ -254,7 +254,9 @@ def at_trade(desk: Desk, books: Books, symbol: int, price: float, size: float, a
 def _meet_trade(desk: Desk, symbol: int, side: int, tick: int, left: float, size: float) -> float:
     """Let resting orders of a side meet a trade, of which `left` is left for them; returns what is left then."""
     orders = desk.orders
-    level, joined, taken = np.int64(NO_ASK) * side, np.int64(0), 0.0
+    level: Any = np.int64(NO_ASK) * side
+    joined: Any = np.int64(0)
+    taken = 0.0
     while True:
         place = _first_reached(desk, symbol, side, tick, level, joined)
         if place == _NOTHING:
@@ -284,8 +286,8 @@ def at_book(desk: Desk, books: Books, symbol: int, now_ns: int) -> None:
     account[0].now_ns = now_ns
     books.state[symbol].is_reached = 0
     if book_is_sound(books, symbol):
-        _meet_book(desk, books, symbol, np.int64(1))
-        _meet_book(desk, books, symbol, np.int64(-1))
+        _meet_book(desk, books, symbol, _BUYS)
+        _meet_book(desk, books, symbol, _SELLS)
         place = _FIRST
         while place < symbols[symbol].orders:
             order = orders[symbol, place]
@@ -307,7 +309,8 @@ def _meet_book(desk: Desk, books: Books, symbol: int, side: int) -> None:
             orders[symbol, place].met = 0.0
     if not NO_BID < best < NO_ASK:
         return
-    level, joined = np.int64(NO_ASK) * side, np.int64(0)
+    level: Any = np.int64(NO_ASK) * side
+    joined: Any = np.int64(0)
     while True:
         place = _first_reached(desk, symbol, side, best, level, joined)
         if place == _NOTHING:

@@ -241,7 +241,7 @@ class Context(NamedTuple):
             raise ValueError("a strategy cannot look ahead: `back` is below 0")
         at = self.event["symbol"][0] if symbol < 0 else symbol
         row = self.symbols["row"][at] - 1 - back
-        return row if row >= self.symbols["first_row"][at] else -1  # type: ignore[no-any-return]
+        return row if row >= self.symbols["first_row"][at] else -1
 
     # Orders.
 

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic as untyped_intrinsic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numba.core.compiler import CompileResult
-
+intrinsic: Any = untyped_intrinsic
 HANDLER_SIGNATURE = types.int64(types.int64, types.int64)
 """Of a compiled strategy: address of its table, which of its handlers; returns 0."""
 
@@ -58,13 +57,13 @@ def call_at(typing_context: Any, address: Any, table: Any, handler: Any) -> tupl
         function_type = convention.get_function_type(types.int64, own)
         function = builder.inttoptr(arguments[0], function_type.as_pointer())
         status, result = convention.call_function(builder, function, types.int64, own, arguments[1:])
-        with cgutils.if_unlikely(builder, status.is_error):
+        with cgutils.if_unlikely(builder, status.is_error):  # type: ignore[no-untyped-call]
             convention.return_status_propagate(builder, status)
         return result
 
     return types.int64(types.int64, *own), generate
 
 
-def address_of(compiled: CompileResult) -> int:
+def address_of(compiled: Any) -> int:
     """Return where a compiled function lies, for `call_at`; `compiled` must live as long as it is called."""
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))

@@ -160,7 +160,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 event[0].now_ns = account[0].seen_ns
                 if modes[handler] == IN_PYTHON:
                     return _CALL  # type: ignore[no-any-return]
-                call_at(address, table, handler)  # type: ignore[call-arg, arg-type]
+                call_at(address, table, handler)
                 continue
             account[0].calls = account[0].called = 0
         if account[0].log_rows + margin > log.size or account[0].samples >= sample_ns.size:
@@ -380,7 +380,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
             # As below, trade by trade: a compiled handler is called here, for a call of its own costs more than it.
             while at < stop and ticks.time_ns[feed, at] < until_ns:
                 price, size = ticks.first[feed, at], ticks.second[feed, at]
-                time_ns, aggressor = ticks.time_ns[feed, at], np.int64(ticks.aggressor[feed, at])
+                time_ns = ticks.time_ns[feed, at]
+                aggressor: Any = np.int64(ticks.aggressor[feed, at])
                 at += 1
                 market = symbols[symbol]
                 market.mark = price
@@ -412,7 +413,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 event[0].size = size
                 event[0].side = aggressor
                 if modes[_ON_TRADE] == COMPILED:
-                    call_at(address, table, _ON_TRADE)  # type: ignore[call-arg, arg-type]
+                    call_at(address, table, _ON_TRADE)
                     if account[0].requests > 0:
                         break
                 else:

@@ -12,11 +12,10 @@ import inspect
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numba
+import numba as untyped_numba
 import numpy as np
 from numba.core import caching, types
-from numba.core.typing.templates import infer_getattr, make_overload_method_template
-from numba.extending import overload
+from numba.core.typing import templates as untyped_templates
 
 from daemon.engine import context as context_of
 from daemon.engine.book import STATE
@@ -31,6 +30,11 @@ if TYPE_CHECKING:
     from daemon.core.market import Int64s
     from daemon.engine.context import Parameter, Strategy
     from daemon.engine.orders import Records
+
+
+# This module works with parts of numba that have no types, or too few.
+numba: Any = untyped_numba
+templates: Any = untyped_templates
 
 
 class Handler(IntEnum):
@@ -116,7 +120,9 @@ def record_of(own: OwnStrategy, values: Mapping[str, float]) -> Records:
 
 def instance_of(own: OwnStrategy, record: Records) -> Strategy:
     """Make the object that handlers get when they run as Python: its fields are those of the record."""
-    members: dict[str, Any] = {name: _field(record, name, is_state=name in own.state) for name in record.dtype.names}
+    members: dict[str, Any] = {
+        name: _field(record, name, is_state=name in own.state) for name in record.dtype.names or ()
+    }
     made: Strategy = type(own.made.__name__, (own.made,), members)()
     return made
 
@@ -145,8 +151,10 @@ def call(instance: Strategy, context: Context) -> None:
     elif kind == Handler.TRADE:
         handler(context, Trade(event["price"][0].item(), event["size"][0].item(), event["side"][0].item()))
     elif kind == Handler.FILL:
-        names = ("order", "side", "size", "price")
-        handler(context, Fill(*(event[name][0].item() for name in names), bool(event["is_maker"][0])))
+        order, side, size, price, is_maker = (
+            event[name][0].item() for name in ("order", "side", "size", "price", "is_maker")
+        )
+        handler(context, Fill(order, side, size, price, bool(is_maker)))
     else:
         handler(context)
 
@@ -287,14 +295,14 @@ def _offer(owner: type, function: Callable[..., Any], is_ours: Callable[[Any], b
     def typed(self: Any, *_: Any, **__: Any) -> Any:
         return function if is_ours(self) else None
 
-    general = make_overload_method_template(owner, function.__name__, typed, "never")
+    general = templates.make_overload_method_template(owner, function.__name__, typed, "never")
 
     class Template(general):  # type: ignore[misc, valid-type]
         def _resolve(self, value: Any, name: str) -> Any:
             return super()._resolve(value, name) if is_ours(value) else None
 
-    infer_getattr(Template)
-    overload(typed)(typed)
+    templates.infer_getattr(Template)
+    numba.extending.overload(typed)(typed)
 
 
 def _offer_methods(own: OwnStrategy, record: Any) -> None:
@@ -340,27 +348,27 @@ class _Locator:
         """Whoever gives the folder has made it."""
 
 
-class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
+class _Implementation(caching.CompileResultCacheImpl):
     def __init__(self, key: str, folder: str) -> None:
         self._key = key
-        self._locator = _Locator(folder)
+        self._own_locator = _Locator(folder)
 
     @property
     def locator(self) -> _Locator:
-        return self._locator
+        return self._own_locator
 
     @property
     def filename_base(self) -> str:
         return self._key
 
 
-class _Cache(caching.Cache):  # type: ignore[misc]
+class _Cache(caching.Cache):
     """A cache under a name that we give: numba's own takes a closure for another one in each process."""
 
     def __init__(self, function: Any, key: str, folder: str) -> None:
         self._key = key
-        self._impl_class = lambda _: _Implementation(key, folder)
-        super().__init__(function)
+        self._impl_class: Any = lambda _: _Implementation(key, folder)
+        super().__init__(function)  # type: ignore[no-untyped-call]
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
         return signature, codegen.magic_tuple(), self._key

@@ -8,13 +8,13 @@ fed chunk by chunk; between chunks, and every so many events, the loop returns: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import numpy as np
 
 from daemon.core.backtest import NoSlippage, slippages_of
 from daemon.core.market import NS_PER_DAY, Float64s, Int64s
-from daemon.engine.book import LAST, depth_rows, lay, make_books, rescale
+from daemon.engine.book import LAST, DepthRows, depth_rows, lay, make_books, rescale
 from daemon.engine.context import Context
 from daemon.engine.costs import record_of as costs_of
 from daemon.engine.latency import delays_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from daemon.core.backtest import BacktestSpec
+    from daemon.engine.context import Strategy
     from daemon.engine.latency import Delays
     from daemon.engine.own import Compiled, OwnStrategy
 
@@ -187,9 +188,7 @@ class Simulation:
         strategy = own.strategy
         compiled = compile_strategy(strategy, own.folder)
         first_ns = min(int(each.close_ns[0]) for each in bars if each.close_ns.size) - self._width_ns
-        self._calls = calls_of(
-            len(bars), modes_of(strategy, compiled), max(own.start_ns, first_ns), strategy.timer_ns
-        )
+        self._calls = calls_of(len(bars), modes_of(strategy, compiled), max(own.start_ns, first_ns), strategy.timer_ns)
         columns = (
             _joined([np.atleast_2d(each) for each in own.columns])
             if strategy.columns
@@ -306,7 +305,7 @@ class Simulation:
         """Lay a feed's next chunk into its row."""
         chunk = next(self._feeds[feed].chunks, None)
         if self._feeds[feed].kind == DEPTH:
-            self._refill_depth(feed, chunk)
+            self._refill_depth(feed, cast("DepthChunk | None", chunk))
             return
         ticks = self._ticks
         ticks.at[feed] = ticks.stop[feed] = 0
@@ -343,7 +342,8 @@ class Simulation:
         if kept and not is_same:
             self._depth.marks[feed, 0] |= LAST
         was_snapshot = laid.was_snapshot if is_same else 0
-        laid.was_snapshot = int(lay(self._depth, feed, chunk[:6], *factors, was_snapshot, kept))
+        columns = chunk.time_ns, chunk.id, chunk.side, chunk.price, chunk.size, chunk.flags
+        laid.was_snapshot = int(lay(self._depth, feed, columns, *factors, was_snapshot, kept))
         laid.last_id, laid.is_kept = int(chunk.id[-1]), True
         self._ticks.stop[feed] = size - 1
 
@@ -373,9 +373,10 @@ class Simulation:
             return new
 
         is_book = self._depth.marks.shape[1] > 1
-        self._ticks = self._ticks._make([*map(wide, self._ticks[:4]), *self._ticks[4:]])
+        time_ns, first, second, aggressor = map(wide, self._ticks[:4])
+        self._ticks = Feeds(time_ns, first, second, aggressor, *self._ticks[4:])
         wider = [wide(column) if is_book else column for column in self._depth[1:]]
-        self._depth = self._depth._make([self._ticks.time_ns, *wider])
+        self._depth = DepthRows(self._ticks.time_ns, *wider)
 
     def _drain(self) -> None:
         rows, samples = int(self._account["log_rows"][0]), int(self._account["samples"][0])
@@ -403,7 +404,7 @@ class _Own(NamedTuple):
     strategy: OwnStrategy
     compiled: Compiled
     context: Context
-    instance: object
+    instance: Strategy
     record: Records
     table: Int64s
 
