@@ -250,7 +250,8 @@ def check_completed(status: BacktestStatus) -> None:
     if status.status != "completed":
         code = next((each for each in Code if each == status.error_code), Code.INTERNAL)
         why = "was cancelled" if code is Code.CANCELLED else f"failed: {status.error}"
-        raise JobFailed(code, f"backtest {status.id} {why}")
+        details = {"traceback": status.error_traceback} if status.error_traceback else None
+        raise JobFailed(code, f"backtest {status.id} {why}", details)
 
 
 def read_configuration(source: str, assignments: Iterable[str]) -> dict[str, Any]:
