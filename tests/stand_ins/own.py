@@ -3,26 +3,29 @@
     loops         for ever, in Python
     spins         for ever, in a compiled kernel without the interpreter's lock
     leaks         a MiB at a time, for ever
-    grabs         more memory than there may be, at once
+    grabs         more memory than it may have, at once
     raises N      at its Nth call, from its own file
     grabs_itself  as `grabs`, from its own file
     ignores N     N seconds, whatever is asked of it
-    pid           its events are the number of its process
+    pid           nothing
+    steps N S     as `backtests`
 
-Each leaves half a spool file behind and writes its id to `started.txt` beside the store before it goes wrong.
+The events of a result are the number of the process that made it. Each leaves half a spool file behind.
 """
 
 import os
 import time
 from pathlib import Path
 
+import msgspec
 import numba
 import numpy as np
 from stand_ins import backtests
 
 from daemon.core.backtest import Own
 from daemon.core.errors import AtlasError
-from daemon.research.backtest_records import packed
+from daemon.research.backtest_records import BacktestOutcome, packed
+from daemon.research.optimization.records import OptimizationJob, OptimizationProgress, Optimized
 from daemon.research.own.failing import strategy_failed
 
 SOURCE = """
@@ -41,7 +44,7 @@ class MarketMaker:
         1 / 0
 
     def on_timer(self):
-        np.ones(1 << 40)
+        np.empty(1 << 27)
 """
 
 
@@ -60,18 +63,23 @@ class Runner(backtests.Runner):
 
     def __init__(self, bars, book):
         super().__init__(bars, book)
-        self._spin = numba.njit("void(int64[::1])", nogil=True)(spin)
+        self._spin = numba.njit("void(int64[::1])", nogil=True, cache=True)(spin)
 
     def run(self, job, progress, checkpoint):
+        if isinstance(job, OptimizationJob):
+            return points(progress)
         verb, *words = job.spec.name.split()
-        if hasattr(backtests, verb) or verb in ("rows", "steps"):
+        if verb == "steps":
             return super().run(job, progress, checkpoint)
         spool = Path(job.spool)
         spool.parent.mkdir(exist_ok=True)
         spool.write_bytes(b"half")
-        with (spool.parent.parent / "started.txt").open("a") as file:
-            file.write(job.backtest_id + "\n")
-        events = 0
+        execution = backtests.shown.Execution(started_at=0, events_processed=self._do(verb, words, spool.parent.parent))
+        result = msgspec.structs.replace(backtests.result(job), execution=execution)
+        return packed(BacktestOutcome(result, [], backtests.a_try(job)))
+
+    def _do(self, verb, words, folder):
+        """Do what a name says; returns the number of this process."""
         match verb:
             case "loops":
                 while True:
@@ -84,19 +92,21 @@ class Runner(backtests.Runner):
                     kept.append(b"x" * (1 << 20))
                     time.sleep(0.002)
             case "grabs":
-                np.ones(1 << 40)
+                np.empty(1 << 27)
             case "raises" | "grabs_itself":
-                called(spool.parent.parent / "market_maker.py", verb, int(words[0]))
+                called(folder / "market_maker.py", verb, int(words[0]))
             case "ignores":
                 until = time.monotonic() + float(words[0])
                 while time.monotonic() < until:
                     pass
-            case "pid":
-                events = os.getpid()
-        result = backtests.result(job)
-        execution = backtests.shown.Execution(started_at=0, events_processed=events)
-        outcome = backtests.BacktestOutcome(backtests.msgspec.structs.replace(result, execution=execution), [], None)
-        return packed(backtests.msgspec.structs.replace(outcome, trial=backtests.a_try(job)))
+        return os.getpid()
+
+
+def points(progress):
+    """An optimisation of three points."""
+    for done in (1, 2, 3):
+        progress(OptimizationProgress(done / 3))
+    return Optimized(b"", "")
 
 
 def spin(flags):
