@@ -70,22 +70,21 @@ class Watch:
         """How much larger the worker is than it was. OSError where it has ended."""
         return max(0, private_bytes(self._pid) - self._had_bytes)
 
-    def check(self, name: str) -> None:
-        """Refuse to go on where the budget is spent.
+    def check(self) -> None:
+        """Refuse to go on where the budget is spent: StrategyFailed STRATEGY_TIMEOUT or STRATEGY_MEMORY.
 
-        name: of the job, in the message. StrategyFailed STRATEGY_TIMEOUT, STRATEGY_MEMORY; OSError where the worker has
-        ended.
+        OSError where the worker has ended.
         """
         used_s = time.monotonic() - self._began_s
         if used_s > self._budget.seconds:
             raise StrategyFailed(
                 Code.STRATEGY_TIMEOUT,
-                f"{name}: its strategy has run for {used_s:,.1f} s and may take {self._budget.seconds:g} s: look for a "
-                "loop that never ends, take less data, or raise strategies.seconds in config.toml",
+                f"the strategy has run for {used_s:,.1f} s and may take {self._budget.seconds:g} s: look for a loop that "
+                "never ends, take less data, or raise strategies.seconds in config.toml",
                 {"budget_s": self._budget.seconds, "used_s": round(used_s, 3)},
             )
         if (grown := self.grown_bytes) > self._budget.memory_bytes:
-            raise _over_memory(name, self._budget, grown)
+            raise _over_memory(self._budget, grown)
 
     @property
     def is_bloated(self) -> bool:
@@ -93,15 +92,15 @@ class Watch:
         return self.grown_bytes > self._budget.memory_bytes // 2
 
 
-def out_of_memory(error: MemoryError | AtlasError, name: str, budget: Budget) -> StrategyFailed:
+def out_of_memory(error: MemoryError | AtlasError, budget: Budget) -> StrategyFailed:
     """Say that a run met the limit inside its worker; an error of its strategy says where."""
     lines = getattr(error, "details", None) or {}
     where = str(error) if isinstance(error, StrategyFailed) else ""
-    return _over_memory(name, budget, None, where, lines)
+    return _over_memory(budget, None, where, lines)
 
 
 def _over_memory(
-    name: str, budget: Budget, grown_bytes: int | None, where: str = "", lines: dict[str, object] | None = None
+    budget: Budget, grown_bytes: int | None, where: str = "", lines: dict[str, object] | None = None
 ) -> StrategyFailed:
     allowed = budget.memory_bytes / _MIB
     used = f"holds {grown_bytes / _MIB:,.0f} MiB" if grown_bytes is not None else "asked for more memory than it may"
@@ -110,7 +109,7 @@ def _over_memory(
         details["used_mb"] = round(grown_bytes / _MIB, 1)
     return StrategyFailed(
         Code.STRATEGY_MEMORY,
-        f"{name}: its strategy {used}, and may hold {allowed:,.0f} MiB{f' ({where})' if where else ''}: look for what "
+        f"the strategy {used}, and may hold {allowed:,.0f} MiB{f' ({where})' if where else ''}: look for what "
         "it keeps of every event, or raise strategies.memory_mb in config.toml",
         details | (lines or {}),
     )

@@ -163,7 +163,7 @@ class WorkerProcess:
             elif ready:
                 raise EOFError
             if watch is not None:
-                self._check(worker, watch, described(job))
+                self._check(worker, watch)
             stop_by_s = self._cancel(worker, stop_by_s, cancelled, _CANCEL_S if budget is None else _CANCEL_OWN_S)
 
     def _cancel(self, worker: _Worker, stop_by_s: float | None, cancelled: Flag, patience_s: float) -> float | None:
@@ -183,10 +183,10 @@ class WorkerProcess:
         self._worker = None
         _kill(worker)
 
-    def _check(self, worker: _Worker, watch: Watch, name: str) -> None:
+    def _check(self, worker: _Worker, watch: Watch) -> None:
         """Kill a worker whose job outran its budget; EOFError where it died by itself."""
         try:
-            watch.check(name)
+            watch.check()
         except StrategyFailed:
             self._kill(worker)
             raise

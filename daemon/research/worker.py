@@ -152,13 +152,13 @@ def _told(
             return runner.run(job, Paced(pipe.send), checkpoint)
     except AtlasError as error:
         if budget is not None and error.code == Code.STRATEGY_MEMORY:
-            return out_of_memory(error, described(job), budget)
+            return out_of_memory(error, budget)
         return error
     except (EOFError, BrokenPipeError):
         raise  # the parent is gone
     except Exception as error:  # noqa: BLE001
         if budget is not None and isinstance(error, MemoryError):
-            return out_of_memory(error, described(job), budget)
+            return out_of_memory(error, budget)
         # The boundary of the process: an unknown failure is told with its place, and the worker lives on.
         _log.exception("job failed")
         where = error.__traceback__

@@ -73,7 +73,7 @@ def check_that_time_ends(backtests, name):
     before = worker(backtests)
     status = failed(backtests, name, "STRATEGY_TIMEOUT")
     assert 500 <= status.completed_at - status.started_at < 10_000
-    assert "its strategy has run for " in status.error
+    assert "the strategy has run for " in status.error
     assert "s and may take 0.5 s: look for a loop" in status.error
     assert "raise strategies.seconds" in status.error
     assert worker(backtests) != before

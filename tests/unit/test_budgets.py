@@ -30,7 +30,7 @@ def test_the_configuration_says_how_much_and_where(tmp_path):
 
 def code_of(watch):
     with pytest.raises(StrategyFailed) as caught:
-        watch.check("a backtest")
+        watch.check()
     return caught.value.code
 
 
@@ -39,12 +39,12 @@ def test_the_clock_begins_with_the_watch_and_again_with_a_point(monkeypatch):
     monkeypatch.setattr(budgets.time, "monotonic", lambda: now_s[0])
     watch = Watch(Budget(10.0), os.getpid())
     now_s[0] += 10.0
-    watch.check("a backtest")
+    watch.check()
     now_s[0] += 0.1
     assert code_of(watch) == Code.STRATEGY_TIMEOUT
     watch.restart()
     now_s[0] += 10.0
-    watch.check("a backtest")
+    watch.check()
 
 
 def test_memory_counts_from_what_there_was(monkeypatch):
@@ -52,10 +52,10 @@ def test_memory_counts_from_what_there_was(monkeypatch):
     monkeypatch.setattr(budgets, "private_bytes", lambda _: held[0])
     watch = Watch(Budget(600.0, 64 * MIB), 1)
     held[0] += 32 * MIB
-    watch.check("a backtest")
+    watch.check()
     assert not watch.is_bloated
     held[0] += 32 * MIB
-    watch.check("a backtest")
+    watch.check()
     assert watch.is_bloated
     held[0] += 1
     assert code_of(watch) == Code.STRATEGY_MEMORY

@@ -67,7 +67,8 @@ def run(
     priority: Annotated[Literal["low", "normal", "high"], typer.Option(help="Beside others in the queue.")] = "normal",
     name: Annotated[str | None, typer.Option(help="What to call it, instead of the strategy's name.")] = None,
     executor: Annotated[
-        Literal["threads", "processes"], typer.Option(help="Where it runs (without a daemon).")
+        Literal["threads", "processes"],
+        typer.Option(help="Where it runs (without a daemon); a strategy of your own never on a thread."),
     ] = "threads",
     data_dir: DataDir = None,
     config: ConfigFile = None,
