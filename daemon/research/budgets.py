@@ -79,8 +79,8 @@ class Watch:
         if used_s > self._budget.seconds:
             raise StrategyFailed(
                 Code.STRATEGY_TIMEOUT,
-                f"the strategy has run for {used_s:,.1f} s and may take {self._budget.seconds:g} s: look for a loop that "
-                "never ends, take less data, or raise strategies.seconds in config.toml",
+                f"the strategy has run for {used_s:,.1f} s and may take {self._budget.seconds:g} s: look for a loop "
+                "that never ends, take less data, or raise strategies.seconds in config.toml",
                 {"budget_s": self._budget.seconds, "used_s": round(used_s, 3)},
             )
         if (grown := self.grown_bytes) > self._budget.memory_bytes:
