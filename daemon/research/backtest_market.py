@@ -15,8 +15,9 @@ from daemon.engine import conditions
 from daemon.engine.columns import ATR, lookback
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT
 from daemon.engine.indicators import IndicatorColumns
-from daemon.engine.orders import NEVER_NS, ORDER, Kind, exit_distances
+from daemon.engine.orders import NEVER_NS, ORDER, Kind
 from daemon.engine.program import NEVER, compile_strategies
+from daemon.engine.settings import exit_distances
 from daemon.engine.simulate import QUOTES, TRADES, Chunk, Decisions, Feed
 from daemon.engine.trailing import LEAST_BARS, daily_figures
 from daemon.research.latency_calibration import not_measured, series_of
