@@ -125,7 +125,7 @@ def replay(  # noqa: C901, PLR0912, PLR0915 - what happens at every row is writt
         mark = rows.marks[feed, row]
         tick, size = rows.tick[feed, row], rows.size[feed, row]
         if mark & (CLEARS | AFTER_GAP):
-            state[symbol].is_whole = is_whole
+            state[symbol].is_whole, state[symbol].bid, state[symbol].ask = is_whole, bid, ask
             if mark & AFTER_GAP:
                 state[symbol].is_whole = 0
                 state[symbol].gaps += 1
