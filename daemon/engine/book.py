@@ -1,354 +1,202 @@
-"""A level-2 book from snapshots and changes: exact sizes, the best levels at once, deep levels where they are asked.
+"""A level-2 book as its rows come: snapshots, changes, gaps; and whoever has rows and no run.
 
-Levels lie in a window of ticks around the market, one slot a tick, with a bit for every slot that holds something: the
-next level is found sixty-four ticks at a time. What lies outside of the window (orders left far away) is kept sorted
-beside it, and comes in when the window moves. Sizes are integers of 10^-decimals, as they are stored, so that a level
-is exactly what the venue said, and is gone exactly when it said so.
+The levels themselves are `levels`'. An event is what one update of the venue changes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from daemon.core.ticks import BUY, COLUMNS, DepthFlag, Stream
+from daemon.core.ticks import BUY, DepthFlag, Stream
 from daemon.engine.jit import constants, kernel
+from daemon.engine.levels import (
+    MOST_FAR,
+    NO_ASK,
+    NO_BID,
+    WINDOW,
+    Books,
+    clear,
+    deepest,
+    make_books,
+    next_level,
+    set_level,
+)
+from daemon.engine.orders import ORDER, TRADE_ONLY, Records
+from daemon.engine.queues import requeue, settle_queues
 
 if TYPE_CHECKING:
     from daemon.core.market import Int64s
     from daemon.core.ticks import Ticks
 
-WINDOW: Final = 1 << 16
-"""Ticks of the window, both sides together: for BTCUSDT at 0.1, 11 % around 60,000."""
+# What a row is, beside its side.
+ASK: Final = 1
+CLEARS: Final = 2  # the first row of a snapshot
+AFTER_GAP: Final = 4
+LAST: Final = 8  # of its event
 
-MOST_FAR: Final = 1 << 16
-"""Levels outside of the window, a side; the farthest are dropped beyond, and counted."""
-
-NO_TICK: Final = np.iinfo(np.int64).min
-"""Best level of a side that has none."""
-
-STATE = np.dtype(
-    [
-        ("base", np.int64),  # tick of slot 0
-        ("bid", np.int64),  # best ticks, NO_TICK for none
-        ("ask", np.int64),
-        ("id", np.int64),  # of the last row
-        ("time_ns", np.int64),
-        ("is_whole", np.int64),  # whether a snapshot was seen and nothing was lost since
-        ("in_snapshot", np.int64),  # whether the last row was one
-        ("crossed", np.int64),  # rows after which the best bid was not below the best ask
-        ("unknown", np.int64),  # removals of levels that were not there
-        ("negative", np.int64),  # rows of a size below 0, which are not taken
-        ("early", np.int64),  # rows before the first snapshot, or between a gap and the next
-        ("dropped", np.int64),  # levels that were too far away
-        ("far_bids", np.int64),  # how many levels lie outside
-        ("far_asks", np.int64),
-    ]
-)
-"""A book's state, one record."""
-
-_WORD: Final = 64
-_SNAPSHOT, _AFTER_GAP = constants([DepthFlag.SNAPSHOT, DepthFlag.AFTER_GAP])
+_SNAPSHOT, _GAP = constants([DepthFlag.SNAPSHOT, DepthFlag.AFTER_GAP])
 _BIDS, _ASKS = constants([0, 1])
-_NONE = np.int64(NO_TICK)
 
 
-class Levels(NamedTuple):
-    """Where a book keeps its levels.
+class DepthRows(NamedTuple):
+    """Rows of all feeds of depth, a row each, chunk by chunk. All of (feeds, capacity).
 
-    sizes: (2, WINDOW) int64, bids then asks. bits: (2, WINDOW / 64) uint64. far_ticks, far_sizes: (2, MOST_FAR) int64,
-    by tick ascending.
+    time_ns, tick, size: int64. marks: uint8, of ASK, CLEARS, AFTER_GAP and LAST.
     """
 
-    sizes: Int64s
-    bits: np.ndarray
-    far_ticks: Int64s
-    far_sizes: Int64s
-
-
-# The window.
-
-
-@kernel
-def _place(levels: Levels, side: int, slot: int, size: int) -> None:
-    """Set the size of a slot, and its bit."""
-    levels.sizes[side, slot] = size
-    bit = np.uint64(1) << np.uint64(slot & 63)
-    if size > 0:
-        levels.bits[side, slot >> 6] |= bit
-    else:
-        levels.bits[side, slot >> 6] &= ~bit
-
-
-@kernel
-def _lowest(word: np.uint64) -> int:
-    """Return the place of the lowest bit of a word that is not 0."""
-    place = 0
-    if word & np.uint64(0xFFFFFFFF) == np.uint64(0):
-        word >>= np.uint64(32)
-        place += 32
-    if word & np.uint64(0xFFFF) == np.uint64(0):
-        word >>= np.uint64(16)
-        place += 16
-    if word & np.uint64(0xFF) == np.uint64(0):
-        word >>= np.uint64(8)
-        place += 8
-    while word & np.uint64(1) == np.uint64(0):
-        word >>= np.uint64(1)
-        place += 1
-    return place
-
-
-@kernel
-def _highest(word: np.uint64) -> int:
-    """Return the place of the highest bit of a word that is not 0."""
-    place = 0
-    if word >> np.uint64(32) != np.uint64(0):
-        word >>= np.uint64(32)
-        place += 32
-    if word >> np.uint64(16) != np.uint64(0):
-        word >>= np.uint64(16)
-        place += 16
-    if word >> np.uint64(8) != np.uint64(0):
-        word >>= np.uint64(8)
-        place += 8
-    while word > np.uint64(1):
-        word >>= np.uint64(1)
-        place += 1
-    return place
-
-
-@kernel
-def _below(bits: np.ndarray, side: int, slot: int) -> int:
-    """Return the highest slot at or below `slot` that holds something, -1 for none."""
-    if slot < 0:
-        return -1
-    word = slot >> 6
-    found = bits[side, word] << np.uint64(63 - (slot & 63))
-    if found != np.uint64(0):
-        return slot - 63 + _highest(found)
-    word -= 1
-    while word >= 0:
-        if bits[side, word] != np.uint64(0):
-            return (word << 6) + _highest(bits[side, word])
-        word -= 1
-    return -1
-
-
-@kernel
-def _above(bits: np.ndarray, side: int, slot: int) -> int:
-    """Return the lowest slot at or above `slot` that holds something, -1 for none."""
-    if slot >= bits.shape[1] << 6:
-        return -1
-    word = slot >> 6
-    found = bits[side, word] >> np.uint64(slot & 63)
-    if found != np.uint64(0):
-        return slot + _lowest(found)
-    word += 1
-    while word < bits.shape[1]:
-        if bits[side, word] != np.uint64(0):
-            return (word << 6) + _lowest(bits[side, word])
-        word += 1
-    return -1
-
-
-# Outside of it.
-
-
-@kernel
-def _far_count(state: np.ndarray, side: int) -> int:
-    return state[0].far_bids if side == _BIDS else state[0].far_asks
-
-
-@kernel
-def _set_far_count(state: np.ndarray, side: int, count: int) -> None:
-    if side == _BIDS:
-        state[0].far_bids = count
-    else:
-        state[0].far_asks = count
-
-
-@kernel
-def _place_far(  # noqa: C901 - insert, change, remove, and drop the farthest
-    state: np.ndarray, levels: Levels, side: int, tick: int, size: int
-) -> bool:
-    """Set the size of a level outside of the window; tells whether it was there."""
-    ticks, sizes = levels.far_ticks[side], levels.far_sizes[side]
-    count = _far_count(state, side)
-    at = np.searchsorted(ticks[:count], tick)
-    was_there = at < count and ticks[at] == tick
-    if was_there and size > 0:
-        sizes[at] = size
-    elif was_there:
-        for place in range(at, count - 1):
-            ticks[place], sizes[place] = ticks[place + 1], sizes[place + 1]
-        _set_far_count(state, side, count - 1)
-    elif size > 0:
-        if count == ticks.size:  # the farthest goes: the lowest bid, the highest ask
-            state[0].dropped += 1
-            if side == _BIDS:
-                if at == 0:
-                    return False
-                for place in range(at - 1):
-                    ticks[place], sizes[place] = ticks[place + 1], sizes[place + 1]
-                ticks[at - 1], sizes[at - 1] = tick, size
-                return False
-            if at == count:
-                return False
-            count -= 1
-        for place in range(count, at, -1):
-            ticks[place], sizes[place] = ticks[place - 1], sizes[place - 1]
-        ticks[at], sizes[at] = tick, size
-        _set_far_count(state, side, count + 1)
-    return was_there
-
-
-@kernel
-def _move(state: np.ndarray, levels: Levels, middle: int) -> None:
-    """Lay the window around a tick: what falls out is kept outside, what comes in is taken from there."""
-    window = levels.sizes.shape[1]
-    old, base = state[0].base, middle - window // 2
-    state[0].base = base
-    for side in range(2):
-        held = levels.sizes[side].copy()
-        levels.sizes[side, :] = 0
-        levels.bits[side, :] = np.uint64(0)
-        kept = 0
-        count = _far_count(state, side)
-        ticks, sizes = levels.far_ticks[side], levels.far_sizes[side]
-        for place in range(count):
-            slot = ticks[place] - base
-            if 0 <= slot < window:
-                _place(levels, side, slot, sizes[place])
-            else:
-                ticks[kept], sizes[kept] = ticks[place], sizes[place]
-                kept += 1
-        _set_far_count(state, side, kept)
-        for slot in range(window):
-            if held[slot] > 0:
-                tick = old + slot
-                if 0 <= tick - base < window:
-                    _place(levels, side, tick - base, held[slot])
-                else:
-                    _place_far(state, levels, side, tick, held[slot])
-
-
-@kernel
-def _best(state: np.ndarray, levels: Levels, side: int, tick: int) -> int:
-    """Return the best level of a side at or behind a tick; _NONE for none."""
-    count, base = _far_count(state, side), state[0].base
-    window = levels.sizes.shape[1]
-    ticks = levels.far_ticks[side]
-    if side == _BIDS:
-        at = np.searchsorted(ticks[:count], tick, side="right") - 1
-        far = ticks[at] if at >= 0 else _NONE
-        slot = _below(levels.bits, side, min(tick - base, window - 1))
-        return max(far, base + slot) if slot >= 0 else far
-    at = np.searchsorted(ticks[:count], tick)
-    slot = _above(levels.bits, side, max(tick - base, 0))
-    if at < count:
-        return min(ticks[at], base + slot) if slot >= 0 else ticks[at]
-    return base + slot if slot >= 0 else _NONE
+    time_ns: Int64s
+    tick: Int64s
+    size: Int64s
+    marks: Any
 
 
 # Rows.
 
 
 @kernel
-def _clear(state: np.ndarray, levels: Levels) -> None:
-    levels.sizes[:, :] = 0
-    levels.bits[:, :] = np.uint64(0)
-    state[0].far_bids = state[0].far_asks = 0
-    state[0].bid = state[0].ask = _NONE
+def lay(
+    rows: DepthRows,
+    feed: int,
+    columns: tuple[Int64s, Int64s, Any, Int64s, Int64s, Any],
+    price_factor: int,
+    size_factor: int,
+    was_snapshot: int,
+    kept: int,
+) -> int:
+    """Lay a chunk of depth behind the `kept` rows that a feed's row begins with; tells whether it ends in a snapshot.
 
-
-@kernel
-def _set(state: np.ndarray, levels: Levels, side: int, tick: int, size: int) -> None:
-    """Set a level, 0 to remove it, and keep the best ones."""
-    best = state[0].bid if side == _BIDS else state[0].ask
-    is_better = best == _NONE or (tick > best if side == _BIDS else tick < best)
-    window = levels.sizes.shape[1]
-    slot = tick - state[0].base
-    if not 0 <= slot < window and size > 0 and is_better:
-        _move(state, levels, tick)
-        slot = tick - state[0].base
-    if 0 <= slot < window:
-        was_there = levels.sizes[side, slot] > 0
-        if was_there or size > 0:
-            _place(levels, side, slot, size)
-    else:
-        was_there = _place_far(state, levels, side, tick, size)
-    if size > 0 and is_better:
-        best = tick
-    elif size == 0:
-        if not was_there:
-            state[0].unknown += 1
-        elif tick == best:
-            best = _best(state, levels, side, tick)
-    if side == _BIDS:
-        state[0].bid = best
-    else:
-        state[0].ask = best
-
-
-@kernel
-def apply_rows(
-    state: np.ndarray,
-    levels: Levels,
-    time_ns: Int64s,
-    ids: Int64s,
-    sides: np.ndarray,
-    prices: Int64s,
-    sizes: Int64s,
-    flags: np.ndarray,
-    tick: int,
-) -> None:
-    """Take rows of depth, in their order.
-
-    A snapshot replaces what was; rows before the first one, and between a gap and the next, are counted and not taken.
-    tick: of the prices, in their own integers; those between two ticks count as the lower one. Rows of a size below 0
-    are counted and not taken.
+    columns: time_ns, id, side, price, size, flags, (n,) each, n >= 1. factors: to the feed's decimals. An event ends
+    where the time or the id changes; whether the last row ends one, the next chunk shows: `close` says so then.
     """
-    book = state[0]
-    for row in range(time_ns.size):
-        is_snapshot = flags[row] & _SNAPSHOT != 0
-        if flags[row] & _AFTER_GAP != 0:
-            book.is_whole = 0
-        if is_snapshot and (book.in_snapshot == 0 or ids[row] != book.id):
-            _clear(state, levels)
-            book.base = prices[row] // tick - levels.sizes.shape[1] // 2
-            book.is_whole = 1
-        book.in_snapshot = np.int64(is_snapshot)
-        book.id, book.time_ns = ids[row], time_ns[row]
-        if book.is_whole == 0:
-            book.early += 1
-        elif sizes[row] < 0:
-            book.negative += 1
-        else:
-            side = _BIDS if sides[row] == BUY else _ASKS
-            _set(state, levels, side, prices[row] // tick, sizes[row])
-            both = book.bid != _NONE and book.ask != _NONE  # noqa: PLR1714 - kernels have no tuples to look in
-            if both and book.bid >= book.ask and not is_snapshot:
-                book.crossed += 1
+    times, ids, sides, prices, sizes, flags = columns
+    for row in range(times.size):
+        mark = 0 if sides[row] == BUY else ASK
+        is_snapshot = flags[row] & _SNAPSHOT
+        if is_snapshot and (not was_snapshot or (row > 0 and ids[row] != ids[row - 1])):
+            mark |= CLEARS
+        if flags[row] & _GAP:
+            mark |= AFTER_GAP
+        if row + 1 < times.size and (ids[row + 1] != ids[row] or times[row + 1] != times[row]):
+            mark |= LAST
+        at = kept + row
+        rows.time_ns[feed, at] = times[row]
+        rows.tick[feed, at] = prices[row] * price_factor
+        rows.size[feed, at] = sizes[row] * size_factor
+        rows.marks[feed, at] = mark
+        was_snapshot = is_snapshot
+    return was_snapshot
 
 
 @kernel
-def deepest(state: np.ndarray, levels: Levels, side: int, ticks: Int64s, sizes: Int64s) -> int:
-    """Write the best levels of a side, best first, as many as there is room for; returns how many."""
-    count = 0
-    tick = state[0].bid if side == _BIDS else state[0].ask
-    while tick != _NONE and count < ticks.size:
-        slot = tick - state[0].base
-        ticks[count] = tick
-        if 0 <= slot < levels.sizes.shape[1]:
-            sizes[count] = levels.sizes[side, slot]
+def replay(  # noqa: C901, PLR0912, PLR0915 - what happens at every row is written out
+    books: Books,
+    rows: DepthRows,
+    feed: int,
+    symbol: int,
+    at: int,
+    stop: int,
+    until_ns: int,
+    each_event: int,
+    orders: Records,
+    count: int,
+    model: int,
+    exponent: float,
+) -> int:
+    """Take rows from `at` on, to `stop` or the first row at `until_ns`; returns the row where it stopped.
+
+    It stops behind an event as well after which the other side is at a resting order's price, or a book that was not
+    sound is so again, and behind each one where `each_event` is set. orders, count, model, exponent: as of `requeue`.
+    """
+    state, sizes, bits = books.state, books.sizes, books.bits
+    bid, ask, base = state[symbol].bid, state[symbol].ask, state[symbol].base
+    is_whole = state[symbol].is_whole
+    highest_buy, lowest_buy = state[symbol].highest_buy, state[symbol].lowest_buy
+    highest_sell, lowest_sell = state[symbol].highest_sell, state[symbol].lowest_sell
+    unit = state[symbol].size_scale
+    window = sizes.shape[2]
+    was_sound = is_whole and not state[symbol].is_crossed
+    unknown, events = 0, 0
+    row = at
+    while row < stop:
+        if rows.time_ns[feed, row] >= until_ns:
+            break
+        mark = rows.marks[feed, row]
+        tick, size = rows.tick[feed, row], rows.size[feed, row]
+        if mark & (CLEARS | AFTER_GAP):
+            state[symbol].is_whole, state[symbol].bid, state[symbol].ask = is_whole, bid, ask
+            if mark & AFTER_GAP:
+                state[symbol].is_whole = 0
+                state[symbol].gaps += 1
+            if mark & CLEARS:
+                clear(books, symbol, tick)
+            bid, ask, base = state[symbol].bid, state[symbol].ask, state[symbol].base
+            is_whole = state[symbol].is_whole
+        if is_whole == 0:
+            state[symbol].early += 1
+        elif size < 0:
+            state[symbol].negative += 1
         else:
-            far = _far_count(state, side)
-            sizes[count] = levels.far_sizes[side][np.searchsorted(levels.far_ticks[side][:far], tick)]
-        count += 1
-        tick = _best(state, levels, side, tick - 1 if side == _BIDS else tick + 1)
-    return count
+            side: Any = np.int64(mark & ASK)
+            slot = tick - base
+            if 0 <= slot < window:
+                old = sizes[symbol, side, slot]
+                sizes[symbol, side, slot] = size
+                if (old == 0) != (size == 0):
+                    bits[symbol, side, slot >> 6] ^= np.uint64(1) << np.uint64(slot & 63)
+                elif old == 0:
+                    unknown += 1
+                if side == 0:
+                    if size > 0:
+                        bid = max(bid, tick)
+                    elif tick == bid:
+                        state[symbol].bid = bid
+                        bid = next_level(books, symbol, _BIDS, tick)
+                elif size > 0:
+                    ask = min(ask, tick)
+                elif tick == ask:
+                    state[symbol].ask = ask
+                    ask = next_level(books, symbol, _ASKS, tick)
+            else:
+                state[symbol].bid, state[symbol].ask = bid, ask
+                old = set_level(books, symbol, side, tick, size)
+                bid, ask, base = state[symbol].bid, state[symbol].ask, state[symbol].base
+                if old == 0 and size == 0:
+                    unknown += 1
+            if side == 0:
+                if lowest_buy <= tick <= highest_buy:
+                    requeue(orders, count, symbol, side, tick, old, size, unit, model, exponent)
+            elif lowest_sell <= tick <= highest_sell:
+                requeue(orders, count, symbol, side, tick, old, size, unit, model, exponent)
+        row += 1
+        if mark & LAST:
+            events += 1
+            if is_whole == 0:
+                was_sound = False
+                if each_event:
+                    break
+                continue
+            if state[symbol].is_behind:
+                state[symbol].is_behind = 0
+                state[symbol].bid, state[symbol].ask = bid, ask
+                settle_queues(books, orders, count, symbol)
+            is_crossed = bid >= ask
+            if is_crossed:
+                state[symbol].crossed += 1
+            state[symbol].is_crossed = is_crossed
+            becomes_sound = not was_sound and not is_crossed
+            was_sound = not is_crossed
+            is_reached = state[symbol].is_reached or ask <= highest_buy or bid >= lowest_sell
+            if each_event or becomes_sound or is_reached:
+                break
+    state[symbol].bid, state[symbol].ask = bid, ask
+    state[symbol].is_whole = is_whole
+    state[symbol].unknown += unknown
+    state[symbol].events += events
+    if row > at:
+        state[symbol].time_ns = rows.time_ns[feed, row - 1]
+    return row
 
 
 class Top(NamedTuple):
@@ -359,33 +207,39 @@ class Top(NamedTuple):
 
 
 class Book:
-    """One symbol's book. tick: of its prices, in the integers of its rows."""
+    """One symbol's book, for whoever has rows and no run: a live feed, a report.
 
-    def __init__(self, tick: int = 1, *, window: int = WINDOW, most_far: int = MOST_FAR) -> None:
+    Prices and sizes are in the integers of the rows, which all have the same decimals.
+    """
+
+    def __init__(self, *, window: int = WINDOW, most_far: int = MOST_FAR) -> None:
         """window: a multiple of 64."""
-        if tick < 1 or window % _WORD or window < _WORD:
-            raise ValueError(f"a tick of {tick} or a window of {window}: at least 1, and a multiple of {_WORD}")
-        self._tick = tick
-        self.state = np.zeros(1, dtype=STATE)
-        self.state["bid"] = self.state["ask"] = NO_TICK
-        self.levels = Levels(
-            np.zeros((2, window), dtype=np.int64),
-            np.zeros((2, window // _WORD), dtype=np.uint64),
-            np.zeros((2, most_far), dtype=np.int64),
-            np.zeros((2, most_far), dtype=np.int64),
-        )
+        self.books = make_books(1, window=window, most_far=most_far)
+        self.books.state["size_scale"] = 1.0
+        self._was_snapshot = 0
+        self._last_id: int | None = None
 
     def apply(self, rows: Ticks) -> None:
-        """Take rows of depth; ValueError where they are of another stream, or prices or sizes are no integers."""
+        """Take rows of depth, whole events; ValueError for another stream, or prices or sizes that are no integers."""
         if rows.stream is not Stream.DEPTH or rows.price_decimals is None or rows.size_decimals is None:
             raise ValueError("a book takes rows of depth with integer prices and sizes")
-        named = dict(zip(COLUMNS[Stream.DEPTH], rows.columns, strict=True))
-        apply_rows(
-            self.state,
-            self.levels,
-            *(named[name] for name in ("time_ns", "id", "side", "price", "size", "flags")),
-            self._tick,
-        )
+        if not rows.size:
+            return
+        names = ("time_ns", "id", "side", "price", "size", "flags")
+        columns: Any = tuple(np.ascontiguousarray(rows.column(name)) for name in names)
+        laid = depth_rows(1, rows.size)
+        was_snapshot = self._was_snapshot if self._last_id == int(columns[1][0]) else 0
+        self._was_snapshot = int(lay(laid, 0, columns, 1, 1, was_snapshot, 0))
+        self._last_id = int(columns[1][-1])
+        laid.marks[0, rows.size - 1] |= LAST
+        at = 0
+        while at < rows.size:
+            at = replay(self.books, laid, 0, 0, at, rows.size, NO_ASK, 0, _NO_ORDERS, 0, TRADE_ONLY, 1.0)
+
+    @property
+    def state(self) -> Records:
+        """Its STATE, of shape (1,)."""
+        return self.books.state
 
     @property
     def is_whole(self) -> bool:
@@ -396,13 +250,24 @@ class Book:
     def best(self) -> tuple[int | None, int | None]:
         """Best bid and ask, in the integers of the rows; None for a side without levels."""
         bid, ask = int(self.state["bid"][0]), int(self.state["ask"][0])
-        return (
-            None if bid == NO_TICK else bid * self._tick,
-            None if ask == NO_TICK else ask * self._tick,
-        )
+        return (None if bid == NO_BID else bid), (None if ask == NO_ASK else ask)
 
     def top(self, side: int, count: int) -> Top:
         """Return the best levels of a side, BUY or SELL, at most so many."""
         ticks, sizes = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
-        found = deepest(self.state, self.levels, 0 if side == BUY else 1, ticks, sizes)
-        return Top(ticks[:found] * self._tick, sizes[:found])
+        found = deepest(self.books, 0, 0 if side == BUY else 1, ticks, sizes)
+        return Top(ticks[:found], sizes[:found])
+
+
+def depth_rows(feeds: int, capacity: int) -> DepthRows:
+    """Make room for rows of depth."""
+    shape = (feeds, capacity)
+    return DepthRows(
+        np.zeros(shape, dtype=np.int64),
+        np.zeros(shape, dtype=np.int64),
+        np.zeros(shape, dtype=np.int64),
+        np.zeros(shape, dtype=np.uint8),
+    )
+
+
+_NO_ORDERS: Final = np.zeros((1, 1), dtype=ORDER)

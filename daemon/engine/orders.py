@@ -7,16 +7,12 @@ records. What there are many of (bars, ticks, fills once they are done) are colu
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.core import backtest
 from daemon.engine import costs
-
-if TYPE_CHECKING:
-    from daemon.core.backtest import BacktestSpec, Distance, Exits
 
 Records = NDArray[Any]
 
@@ -52,6 +48,8 @@ class Status(IntEnum):
     EXPIRED = 5
     TOO_MANY = 6  # no room for another order of the symbol
     NOTHING_HELD = 7  # an order that reduces, and there is no position that it could
+    SELF_TRADE = 8  # it would have traded with another order of the run
+    INVALID = 9  # no venue takes it: NaN, a quantity or a price that is not above 0
 
 
 class Reference(IntEnum):
@@ -62,6 +60,17 @@ class Reference(IntEnum):
     TRADE = 2
     QUOTE = 3
     CLOSE = 4
+    BOOK = 5
+
+
+# How a queue moves (`core.backtest.Queue`), and which order of two that would trade with each other ends.
+RISK_AVERSE: Final = 0
+POWER: Final = 1
+LOG_POWER: Final = 2
+TRADE_ONLY: Final = 3
+CANCEL_NEWEST: Final = 0
+CANCEL_OLDEST: Final = 1
+CANCEL_BOTH: Final = 2
 
 
 ORDER: Final = np.dtype(
@@ -84,6 +93,12 @@ ORDER: Final = np.dtype(
         ("sent_ns", "i8"),
         ("live_ns", "i8"),
         ("expires_ns", "i8"),
+        ("good_ns", "i8"),  # of an own strategy: for how long it stays once it is there, 0 for ever
+        ("level", "i8"),  # against a book: tick of a limit's price
+        ("joined", "i8"),  # place among all that joined a queue, from 1; 0 for an order that does not rest
+        ("ahead", "f8"),  # base units in front of it in its queue
+        ("traded", "f8"),  # at its level since the level last changed
+        ("met", "f8"),  # of what the other side shows at or beyond its price, given to it so far
         ("oco", "i8"),  # orders of one number: a fill of one cancels the others
         ("parent", "i8"),  # entry whose exits these are: a fill of one takes its quantity from the others
         ("target", "f8"),  # exits that a fill sends, as distances; 0 for none
@@ -119,6 +134,7 @@ SYMBOL: Final = np.dtype(
         ("bid", "f8"),
         ("ask", "f8"),
         ("room", "f8"),  # base units that orders may still take
+        ("taken_level", "f8"),  # price of the level of a book that is being taken, 0 for none
         ("volume", "f8"),  # of the bar that participation is judged by
         ("sigma", "f8"),
         ("day_volume", "f8"),
@@ -129,6 +145,7 @@ SYMBOL: Final = np.dtype(
         ("wake_ns", "i8"),
         ("orders", "i8"),
         ("entries", "i8"),  # orders that wait to open
+        ("first_row", "i8"),
         ("row", "i8"),
         ("stop_row", "i8"),
         ("funding_row", "i8"),
@@ -158,6 +175,19 @@ ACCOUNT: Final = np.dtype(
         ("lost", "f8"),
         ("tries", "i8"),  # bars that were walked both ways
         ("lost_rows", "i8"),  # of the log, for want of room: none, or the run is void
+        ("joins", "i8"),  # orders that joined a queue so far
+        ("requests", "i8"),  # of an own strategy, that wait to be sent
+        ("new_requests", "i8"),  # of them, orders
+        ("calls", "i8"),  # of an own strategy, that wait
+        ("called", "i8"),  # of them, made
+        ("told_rows", "i8"),  # of the log, whose fills an own strategy knows
+        ("seen_ns", "i8"),  # the strategy's clock
+        ("arrived_ns", "i8"),  # when the last message that was sent reaches the venue
+        ("first_message", "i8"),  # messages that arrived, and that were sent, counted from the run's start
+        ("next_message", "i8"),
+        ("timer_ns", "i8"),  # next call of a timer, by the strategy's clock
+        ("timer_at_ns", "i8"),  # the same, by the venue's
+        ("lost_cancels", "i8"),  # cancels and replacements of orders that were not there
     ],
     align=True,
 )
@@ -182,6 +212,11 @@ SETTINGS: Final = np.dtype(
         ("is_optimistic", "i1"),
         ("needs_through", "i1"),  # a price that only touches does not fill
         ("on_ticks", "i1"),
+        ("on_book", "i1"),
+        ("queue_model", "i8"),
+        ("queue_exponent", "f8"),
+        ("self_trade", "i8"),
+        ("reducing_keeps", "i1"),
         ("entry_kind", "i8"),
         ("entry_force", "i8"),
         ("entry_post_only", "i1"),
@@ -263,7 +298,6 @@ class Desk(NamedTuple):
 FRACTION: Final = 0
 PRICE: Final = 1
 ATR: Final = 2
-_UNITS: Final = {"fraction": FRACTION, "price": PRICE, "atr": ATR}
 
 FIXED_QUANTITY: Final = 0
 FIXED_NOTIONAL: Final = 1
@@ -271,170 +305,5 @@ FRACTIONAL: Final = 2
 KELLY: Final = 3
 VOLATILITY: Final = 4
 ATR_RISK: Final = 5
-
-_KINDS: Final = {
-    "market": Kind.MARKET,
-    "limit": Kind.LIMIT,
-    "take_profit": Kind.LIMIT,
-    "stop": Kind.STOP,
-    "stop_limit": Kind.STOP_LIMIT,
-    "trailing_stop": Kind.TRAILING,
-}
-_FORCES: Final = {"GTC": Force.GTC, "GTD": Force.GTC, "IOC": Force.IOC, "FOK": Force.FOK}
-_REASONS: Final = {
-    "take_profit": backtest.Reason.TAKE_PROFIT,
-    "stop": backtest.Reason.STOP_LOSS,
-    "stop_limit": backtest.Reason.STOP_LOSS,
-    "trailing_stop": backtest.Reason.TRAILING_STOP,
-}
-_NO_LIMIT: Final = 1 << 40
-
-
-def settings_of(spec: BacktestSpec, year_days: int, *, optimistic: bool) -> Records:
-    """Return a specification's settings as a record, shape (1,)."""
-    record = np.zeros(1, dtype=SETTINGS)
-    account, entry, width_ns = spec.account, spec.entry_order, spec.timeframe.ns
-    markets = len(spec.markets)
-    on_ticks = spec.fills == "ticks"
-    delay_ns = spec.latency.feed_ns + spec.latency.order_ns
-    listed_ns = spec.latency.order_ns
-    if not on_ticks:
-        # Bars cannot tell a part of themselves: only whole ones delay.
-        delay_ns, listed_ns = delay_ns // width_ns * width_ns, listed_ns // width_ns * width_ns
-    values: dict[str, Any] = {
-        "leverage": account.leverage,
-        "maintenance": account.maintenance_margin,
-        "liquidation_rate": account.liquidation_rate,
-        "max_positions": account.max_positions or _NO_LIMIT,
-        "max_notional": account.max_position_notional or np.inf,
-        "shares": min(markets, account.max_positions or markets),
-        "year_root": np.sqrt(float(year_days)),
-        "latency_ns": delay_ns,
-        "order_latency_ns": listed_ns,
-        "is_optimistic": optimistic,
-        "needs_through": spec.limit_fills == "through",
-        "on_ticks": on_ticks,
-        "entry_kind": _KINDS[entry.type],
-        "entry_force": _FORCES[entry.time_in_force],
-        "entry_post_only": entry.post_only,
-        "entry_good_ns": entry.good_for_bars * width_ns if entry.good_for_bars else 0,
-        "timeout_bars": spec.exits.timeout_bars or _NO_LIMIT,
-        "is_averaging": isinstance(spec.program, backtest.Averaging),
-        "initial": account.initial_capital,
-    }
-    trailing = spec.exits.trailing_stop
-    distances = {
-        "entry_offset": entry.offset,
-        "entry_limit_offset": entry.limit_offset,
-        "target": spec.exits.take_profit,
-        "loss": spec.exits.stop_loss,
-        "follow": trailing.distance if trailing else None,
-        "follow_from": trailing.activation if trailing else None,
-    }
-    for name, distance in distances.items():
-        if distance is not None:
-            values[name], values[f"{name}_unit"] = distance.value, _UNITS[distance.unit]
-    values |= _sizing(spec)
-    for name, value in values.items():
-        record[name] = value
-    return record
-
-
-def _sizing(spec: BacktestSpec) -> dict[str, float]:
-    match spec.sizing:
-        case backtest.Fixed(quantity=quantity, notional=notional):
-            if quantity is not None:
-                return {"sizing": FIXED_QUANTITY, "size_first": quantity}
-            return {"sizing": FIXED_NOTIONAL, "size_first": notional or 0.0}
-        case backtest.FixedFractional(fraction=fraction):
-            # A program that buys in parts divides its share.
-            parts = spec.program.purchases if isinstance(spec.program, backtest.Averaging) else 1
-            return {"sizing": FRACTIONAL, "size_first": fraction / parts}
-        case backtest.Kelly() as kelly:
-            return {
-                "sizing": KELLY,
-                "size_first": kelly.fraction,
-                "size_second": kelly.cap,
-                "size_third": kelly.start,
-                "size_least": kelly.least_trades,
-            }
-        case backtest.VolatilityTarget(target=target, cap=cap):
-            return {"sizing": VOLATILITY, "size_first": target, "size_second": cap}
-        case backtest.AtrRisk(risk=risk, multiple=multiple):
-            return {"sizing": ATR_RISK, "size_first": risk, "size_second": multiple}
-
-
-def listed_orders(spec: BacktestSpec) -> Records:
-    """Return the orders of a list as records, in order of time; none for other programs.
-
-    ValueError for a distance in ATR: an order of the list knows no bar.
-    """
-    if not isinstance(spec.program, backtest.OrderList):
-        return np.zeros(0, dtype=ORDER)
-    listed = sorted(spec.program.orders, key=lambda each: each.time_ns)
-    records = np.zeros(len(listed), dtype=ORDER)
-    for record, order in zip(records, listed, strict=True):
-        _refuse_atr(order)
-        closes = order.quantity is None and order.notional is None
-        reduces = closes or order.reduce_only or order.type == "take_profit"
-        values: dict[str, Any] = {
-            "symbol": order.symbol,
-            "kind": _KINDS[order.type],
-            "side": 1 if order.side == "buy" else -1,
-            "force": _FORCES[order.time_in_force],
-            "reason": _REASONS.get(order.type, backtest.Reason.MANUAL) if reduces else backtest.Reason.ENTRY,
-            "quantity": order.quantity or 0.0,
-            "notional": order.notional or 0.0,
-            "price": order.price or 0.0,
-            "stop": order.stop_price or 0.0,
-            "sent_ns": order.time_ns,
-            "expires_ns": order.expires_ns or NEVER_NS,
-            "oco": order.oco,
-            "reduces": reduces,
-            "closes": closes,
-            "post_only": order.post_only,
-        }
-        if order.trail is not None:
-            values |= _distance_of("trail", order.trail.distance, np.nan)
-            if order.trail.activation is not None:
-                if order.trail.activation.unit != "price":
-                    raise ValueError("the activation of a listed trailing stop is a price")
-                values["activation"] = order.trail.activation.value
-        values |= exit_distances(order.exits)
-        for name, value in values.items():
-            record[name] = value
-    return records
-
-
-def _refuse_atr(order: backtest.ListedOrder) -> None:
-    trailing = [each for each in (order.trail, order.exits.trailing_stop) if each is not None]
-    distances = [order.exits.take_profit, order.exits.stop_loss]
-    distances += [distance for each in trailing for distance in (each.distance, each.activation)]
-    if any(distance is not None and distance.unit == "atr" for distance in distances):
-        raise ValueError("a distance of a listed order is in ATR, which no bar of its own defines")
-
-
-def exit_distances(exits: Exits, atr: float = np.nan) -> dict[str, float]:
-    """Return an order's exits as fields of ORDER. atr: what distances in ATR are times of; they are off without one."""
-    trailing = exits.trailing_stop
-    distances = {
-        "target": exits.take_profit,
-        "loss": exits.stop_loss,
-        "follow": trailing.distance if trailing else None,
-        "follow_from": trailing.activation if trailing else None,
-    }
-    values: dict[str, float] = {}
-    for name, distance in distances.items():
-        if distance is not None:
-            values |= _distance_of(name, distance, atr)
-    return values
-
-
-def _distance_of(name: str, distance: Distance, atr: float) -> dict[str, float]:
-    value = distance.value
-    if distance.unit == "atr":
-        value = value * atr if atr > 0 else 0.0
-    return {name: value, f"{name}_is_fraction": distance.unit == "fraction"}
-
 
 __all__ = ["ACCOUNT", "LOG", "ORDER", "SETTINGS", "SYMBOL", "Force", "Kind", "Records", "Reference", "Status", "costs"]
