@@ -224,7 +224,7 @@ class Matching:
             self.counts.crossed += 1
         if self.is_sound:
             self.reach()
-            waited, self.waiting = self.waiting, []
+            waited, self.waiting = sorted(self.waiting, key=lambda order: order.id), []
             for order in waited:
                 self.meet(order)
 
@@ -262,15 +262,17 @@ class Matching:
     # Queues.
 
     def replaced(self, before: dict[int, dict[int, int]], *, is_after_gap: bool) -> None:
-        """A snapshot came: every level of ours that it changes, or leaves out, changes now."""
+        """A snapshot came: what it shows of our levels holds, up to the last one of a side; behind it nobody knows."""
         for side, price in {(order.side, order.price) for order in self.resting}:
+            if not any((price - last) * side >= 0 for last in self.levels[side]):
+                continue
             after = self.levels[side].get(price, 0)
-            if not is_after_gap:
-                self.level_changes(side, price, before[side].get(price, 0), after)
-            elif self.queue.model != "trade_only":
+            if is_after_gap:
                 for order in self.resting:
                     if (order.side, order.price) == (side, price):
                         order.ahead = min(order.ahead, after)
+            else:
+                self.level_changes(side, price, before[side].get(price, 0), after)
         self.traded.clear()
 
     def level_changes(self, side: int, price: int, before: int, after: int) -> None:
@@ -360,10 +362,12 @@ class Matching:
                 self.enter(order)
             return
         found = [order for order in self.resting + self.waiting if order.id == command.order]
-        if not found or (command.what == "replace" and found[0].price is None):
+        if not found:
             self.counts.missed += 1
         elif command.what == "cancel" or command.quantity == 0:
             self.remove(found[0])
+        elif found[0].price is None:
+            self.counts.missed += 1
         else:
             self.replace(found[0], command)
 
@@ -379,6 +383,8 @@ class Matching:
     def enter(self, order: Order) -> None:
         if self.is_sound:
             self.meet(order)
+        elif order.force in {"IOC", "FOK"}:
+            self.end(order, "not_filled")
         else:
             self.waiting.append(order)
 
@@ -423,21 +429,19 @@ class Matching:
         if needed > 0:
             self.end(order, "not_filled")
             return False
-        return not self.trades_with_own(order, worst)
+        # What would end it half way ends it before.
+        return self.queue.self_trade == "cancel_oldest" or not self.trades_with_own(order, worst)
 
     def trades_with_own(self, order: Order, price: int) -> bool:
         """End what would trade with each other at a price; tells whether the order itself did."""
         met = [own for own in self.in_turn(-order.side) if (price - own.price) * order.side >= 0]
         if not met:
             return False
-        if self.queue.self_trade != "cancel_newest":
-            for own in met:
-                self.remove(own)
-                self.end(own, "self_trade")
-        if self.queue.self_trade == "cancel_oldest":
-            return False
-        self.end(order, "self_trade")
-        return True
+        ended = {"cancel_newest": [order], "cancel_oldest": met, "cancel_both": [met[0], order]}
+        for each in ended[self.queue.self_trade]:
+            self.remove(each)
+            self.end(each, "self_trade")
+        return self.queue.self_trade != "cancel_oldest"
 
     # What comes of it.
 
