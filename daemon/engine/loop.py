@@ -14,8 +14,10 @@ import numpy as np
 from daemon.core.backtest import Reason
 from daemon.core.market import Float64s, Int64s
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
-from daemon.engine.fills import fill
+from daemon.engine.costs import ORDER_BOOK
+from daemon.engine.fills import fill, lift_caps
 from daemon.engine.jit import constants, kernel
+from daemon.engine.ladders import NO_LADDERS, Ladders, open_book
 from daemon.engine.matching import at_price, at_quote, walk_bar
 from daemon.engine.orders import NEVER_NS, Desk, Records, Reference
 from daemon.engine.working import rearm, send
@@ -50,7 +52,8 @@ class Decisions(NamedTuple):
     close_ns: (n,) int64, end of each bar. values: (5, n) float64 open, high, low, close, volume in base units.
     signals: (n,) uint8 bits of `deciding`. atr: (n,) float64 quote currency, NaN unknown. sigma, day_volume: (n,)
     float64, daily volatility (a fraction) and volume (base units) as known at the bar's start, NaN unknown.
-    funding_ns, funding_rate: (f,), in the same order of symbols.
+    funding_ns, funding_rate: (f,), in the same order of symbols. ladders: books at the bars' starts, for slippage
+    `order_book`.
     """
 
     close_ns: Int64s
@@ -61,6 +64,7 @@ class Decisions(NamedTuple):
     day_volume: Float64s
     funding_ns: Int64s
     funding_rate: Float64s
+    ladders: Ladders = NO_LADDERS
 
 
 class Feeds(NamedTuple):
@@ -151,6 +155,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 symbols[symbol].day_volume = bars.day_volume[row]
                 symbols[symbol].volume = volume
                 symbols[symbol].room = cap * volume if cap < np.inf else np.inf
+                if costs[symbol].model == ORDER_BOOK:
+                    open_book(costs, symbols, symbol, bars.ladders, row)
                 if not on_ticks:
                     funding_row = symbols[symbol].funding_row
                     if funding_row < symbols[symbol].funding_stop and bars.funding_ns[funding_row] <= start_ns:
@@ -329,7 +335,7 @@ def _close(desk: Desk, symbol: int) -> None:
     symbols[symbol].entries = 0
     if symbols[symbol].quantity == 0.0:
         return
-    symbols[symbol].room = np.inf
+    lift_caps(symbols, symbol)
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol
     order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1

@@ -119,6 +119,8 @@ SYMBOL: Final = np.dtype(
         ("bid", "f8"),
         ("ask", "f8"),
         ("room", "f8"),  # base units that orders may still take
+        ("ask_room", "f8"),  # those that buy, and those that sell: infinite but for slippage by the book
+        ("bid_room", "f8"),
         ("volume", "f8"),  # of the bar that participation is judged by
         ("sigma", "f8"),
         ("day_volume", "f8"),

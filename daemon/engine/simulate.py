@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from daemon.core.backtest import slippages_of
+from daemon.core.backtest import OrderBook, slippages_of
 from daemon.core.market import NS_PER_DAY, Float64s, Int64s
+from daemon.engine import ladders
 from daemon.engine.costs import record_of
+from daemon.engine.ladders import NO_LADDERS, Ladders
 from daemon.engine.loop import LOG_MARGIN, ORDERS_A_SYMBOL, QUOTES, TRADES, Decisions, Feeds, Pause, step
 from daemon.engine.orders import ACCOUNT, LOG, NEVER_NS, ORDER, SYMBOL, Records, listed_orders, settings_of
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from daemon.core.backtest import BacktestSpec
 
+_COLUMNS: Final = tuple(name for name in Decisions._fields if name != "ladders")
 _LOG_ROWS: Final = 32_768
 _SAMPLES: Final = 65_536
 _EVENTS_A_STEP: Final = 2_000_000
@@ -91,7 +94,8 @@ class Simulation:
         """
         count = len(bars)
         self._feeds = list(feeds)
-        self._decisions = Decisions(*(_joined([getattr(each, name) for each in bars]) for name in Decisions._fields))
+        columns = {name: _joined([getattr(each, name) for each in bars]) for name in _COLUMNS}
+        self._decisions = Decisions(**columns, ladders=_ladders_of(spec, bars))
         self._width_ns = spec.timeframe.ns
         self._settings = settings_of(spec, year_days, optimistic=optimistic)
         self._costs = record_of(spec.costs, slippages_of(spec), spec.timeframe.ns / NS_PER_DAY)
@@ -168,6 +172,8 @@ class Simulation:
                 "lot": market.lot_size,
                 "min_notional": market.min_notional,
                 "room": np.inf,
+                "ask_room": np.inf,
+                "bid_room": np.inf,
                 "volume": np.nan,
                 "sigma": np.nan,
                 "day_volume": np.nan,
@@ -211,6 +217,13 @@ class Simulation:
             Samples(self._sample_ns[:samples].copy(), *(column[:samples].copy() for column in self._samples))
         )
         self._account["log_rows"] = self._account["samples"] = 0
+
+
+def _ladders_of(spec: BacktestSpec, bars: Sequence[Decisions]) -> Ladders:
+    """Lay the books of all symbols one after another, where any pays by them."""
+    if not any(isinstance(each, OrderBook) for each in slippages_of(spec)):
+        return NO_LADDERS
+    return ladders.joined([each.ladders for each in bars], [each.close_ns.size for each in bars])
 
 
 def _joined(columns: list[Records]) -> Records:
