@@ -180,9 +180,7 @@ def _fill_in(
 
 
 @kernel
-def dearer(
-    sizes: Float64s, distances: Float64s, count: int, other_sizes: Float64s, other_distances: Float64s
-) -> int:
+def dearer(sizes: Float64s, distances: Float64s, count: int, other_sizes: Float64s, other_distances: Float64s) -> int:
     """Make a ladder cost, for each quantity, what the dearer of it and another does; returns how many levels it has.
 
     sizes, distances: (MOST_LEVELS,), the first `count` of them in use, 0 for none so far; changed in place. other_*:

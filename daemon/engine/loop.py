@@ -13,8 +13,8 @@ import numpy as np
 
 from daemon.core.backtest import Reason
 from daemon.core.market import Float64s, Int64s
-from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
 from daemon.engine.costs import ORDER_BOOK
+from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
 from daemon.engine.fills import fill, lift_caps
 from daemon.engine.jit import constants, kernel
 from daemon.engine.ladders import NO_LADDERS, Ladders, open_book

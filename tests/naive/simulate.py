@@ -334,8 +334,7 @@ class Simulation:
             market, cap = self.state.markets[symbol], self.cap(symbol)
             market.volume, market.sigma, market.day_volume = bar.volume, bar.sigma, bar.day_volume
             market.room = cap * bar.volume if cap < INF else INF
-            if isinstance(self.slippage_of(symbol), spec_of.OrderBook):
-                self.look_at_the_book(symbol, self.series[symbol].bars.index(bar))
+            self.look_at_the_book(symbol, bar)
         if not self.on_ticks:
             self.now_ns = now_ns - self.width_ns
             for symbol, bar in ending:
@@ -358,8 +357,11 @@ class Simulation:
                 self.decide(symbol, bar)
         self.sample()
 
-    def look_at_the_book(self, symbol: int, place: int) -> None:
+    def look_at_the_book(self, symbol: int, bar: Bar) -> None:
         """Take the book at a bar's start, or all that were known before where it has none."""
+        if not isinstance(self.slippage_of(symbol), spec_of.OrderBook):
+            return
+        place = self.series[symbol].bars.index(bar)
         market, books = self.state.markets[symbol], self.series[symbol].books
         known = [books[place]] if books[place] else [book for book in books[:place] if book]
         market.paid_by = tuple(known)

@@ -20,8 +20,8 @@ BUYS_AND_SELLS = ("buy", "sell")
 
 
 def assert_agrees(case):
-    # Powers and hyperbolic sines, which the slow loop takes by `**` and `sinh`, and books, which it walks by prices: the
-    # last bits are free there.
+    # Powers and hyperbolic sines, which the slow loop takes by `**` and `sinh`, and books, which it walks by prices:
+    # there the last bits are free.
     free = spec_of.Almgren2005 | spec_of.AlmgrenChriss | spec_of.OrderBook
     exact = not any(isinstance(each, free) for each in slippages_of(case[0]))
     for optimistic in (False, True):
