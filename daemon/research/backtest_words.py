@@ -77,11 +77,12 @@ def _book_notes(loaded: Loaded) -> list[str]:
     """Say how many bars have no book to be walked, and what they pay."""
     if not loaded.missing_books:
         return []
-    return [
+    note = (
         f"{loaded.market.instrument.key}: {loaded.missing_books:,} of {loaded.bars.size:,} bars start without a whole "
-        "stored book (none there, before a snapshot, in a gap, one-sided or crossed): what takes there pays the dearest "
-        "of the books before, and nothing fills before the first of them"
-    ]
+        "stored book (none there, before a snapshot, in a gap, one-sided or crossed): what takes there pays the "
+        "dearest of the books before, and nothing fills before the first of them"
+    )
+    return [note]
 
 
 def _money_notes(finding: Finding) -> list[str]:
