@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 STALE_NS: Final = 60 * NS_PER_SECOND
 """A book of which nothing was heard for longer is not known: recordings end without saying so."""
 
+_FLOATS: Final = "depth in floating-point numbers, not in decimal ones"
 _FIRST_REACH_NS: Final = NS_PER_HOUR
 _REACHES: Final = 4
 
@@ -74,7 +75,7 @@ def read_books(
     buffers = store.buffers()
     for rows in store.blocks(instrument, Stream.DEPTH, None, from_ns, stop_ns, buffers):
         checkpoint()
-        exact = rescale(rows, scale.price, scale.size)
+        exact = _rescaled(rows, scale, instrument)
         at = 0
         until = int(np.searchsorted(start_ns, exact.time_ns[-1], side="right"))
         for stop in np.searchsorted(exact.time_ns, start_ns[seen.bar : until]).tolist():
@@ -112,12 +113,19 @@ def _scale(store: TickStore, instrument: Instrument, from_ns: TsNs, stop_ns: TsN
     for rows in store.blocks(instrument, Stream.DEPTH, ("price", "size"), from_ns, stop_ns, store.buffers()):
         decimals = rows.decimals(Kind.PRICE), rows.decimals(Kind.SIZE)
         if decimals[0] is None or decimals[1] is None:
-            raise no_depth(instrument, "depth in floating-point numbers only, not in decimal ones")
+            raise no_depth(instrument, _FLOATS)
         step = int(np.gcd.reduce(rows.column("price")))
         steps[decimals[0], decimals[1]] = int(np.gcd(steps.get((decimals[0], decimals[1]), 0), step))
     price, size = (max((each[place] for each in steps), default=0) for place in range(2))
     tick = int(np.gcd.reduce([step * 10 ** (price - each[0]) for each, step in steps.items()] or [0]))
     return _Scale(price, size, max(tick, 1))
+
+
+def _rescaled(rows: Ticks, scale: _Scale, instrument: Instrument) -> Ticks:
+    try:
+        return rescale(rows, scale.price, scale.size)
+    except OverflowError:
+        raise no_depth(instrument, _FLOATS) from None
 
 
 def _within(holes: Sequence[Hole], start_ns: Int64s) -> NDArray[np.bool_]:
