@@ -42,7 +42,7 @@ def laid_out(ladders, bar):
 
 
 @given(BOOKS, QUANTITIES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_quantity_pays_what_the_dearest_book_asks_level_by_level(drawn, quantity):
     books = [book_of(each) for each in drawn]
     ladders = as_ladders(books)

@@ -284,7 +284,7 @@ def test_listed_orders_on_bars_fill_as_in_the_slow_loop(case):
 
 
 @given(cases(symbols=2, slippages=BOOKS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_orders_that_walk_the_books_of_bars_pay_what_the_slow_loop_pays(case):
     spec, series, feeds = case
     # One symbol at the least by the book; what the other pays is drawn.
