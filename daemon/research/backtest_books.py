@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND
-from daemon.core.ticks import BUY, SELL, DepthFlag, Kind, Stream, rescale
+from daemon.core.ticks import BUY, COLUMNS, SELL, DepthFlag, Kind, Stream, rescale
 from daemon.engine.book import Book
 from daemon.engine.ladders import UNKNOWN, Ladders, with_dearest
 from daemon.research.plans import no_depth
@@ -122,10 +122,15 @@ def _scale(store: TickStore, instrument: Instrument, from_ns: TsNs, stop_ns: TsN
 
 
 def _rescaled(rows: Ticks, scale: _Scale, instrument: Instrument) -> Ticks:
+    """Bring rows to common decimals, and prices to ticks: how far levels are from the mid is the same in those."""
     try:
-        return rescale(rows, scale.price, scale.size)
+        rows = rescale(rows, scale.price, scale.size)
     except OverflowError:
         raise no_depth(instrument, _FLOATS) from None
+    if scale.tick == 1:
+        return rows
+    columns = dict(zip(COLUMNS[Stream.DEPTH], rows.columns, strict=True))
+    return rows._replace(columns=tuple((columns | {"price": columns["price"] // scale.tick}).values()))
 
 
 def _within(holes: Sequence[Hole], start_ns: Int64s) -> NDArray[np.bool_]:
@@ -147,7 +152,7 @@ class _Looking:
         self._start_ns = start_ns
         self._levels = levels
         self._size_unit = 10.0**scale.size
-        self._book = Book(scale.tick)
+        self._book = Book()
         self._is_lost = _within(holes, start_ns)
         self._is_changed = False
         self._held_in = UNKNOWN  # row of the book as it is now
