@@ -39,6 +39,7 @@ CODES: Final[dict[int, frozenset[Code]]] = {
             Code.INVALID_SYMBOL,
             Code.INVALID_STRATEGY,
             Code.NO_BARS,
+            Code.NO_DEPTH,
             Code.NO_ROWS,
             Code.CALIBRATION_NOT_FOUND,
             Code.TOO_FEW_TRADES,

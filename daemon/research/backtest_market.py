@@ -15,11 +15,13 @@ from daemon.engine import conditions
 from daemon.engine.columns import ATR, lookback
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT
 from daemon.engine.indicators import IndicatorColumns
+from daemon.engine.ladders import NO_LADDERS, Ladders
 from daemon.engine.orders import NEVER_NS, ORDER, Kind
 from daemon.engine.program import NEVER, compile_strategies
 from daemon.engine.settings import exit_distances
 from daemon.engine.simulate import QUOTES, TRADES, Chunk, Decisions, Feed
 from daemon.engine.trailing import LEAST_BARS, daily_figures
+from daemon.research.backtest_books import Books, read_books
 from daemon.research.latency_calibration import not_measured, series_of
 from daemon.research.plans import TRADE_STREAMS
 from daemon.research.selection import Digest, digest_of, select
@@ -73,7 +75,7 @@ class Loaded(NamedTuple):
     bars: those that are traded, without the warm-up. volume: their volumes in base units. digest: of every bar that was
     read, as it is stored, warm-up included. warmup: how many bars before the first were read. holes: known ones in the
     range. used: what else was read, complete once the run is over. partial: derived bars that what is stored covers in
-    part.
+    part. missing_books: bars without a whole book, where slippage goes by it.
     """
 
     market: Market
@@ -85,13 +87,15 @@ class Loaded(NamedTuple):
     holes: tuple[Hole, ...]
     used: list[Used]
     partial: int
+    missing_books: int = 0
 
 
 class Series(NamedTuple):
     """What a symbol's bars say, whatever a strategy makes of them.
 
     whole: bars as they were read, the first `warmup` before the range. volume: base units. sigma, day_volume: of the
-    costs, as of `engine.trailing`. All of (n,) rows of `whole`. digest, holes, partial: as of `Loaded`.
+    costs, as of `engine.trailing`. All of (n,) rows of `whole`. digest, holes, partial: as of `Loaded`. books: at the
+    starts of `bars`, None where slippage does not go by them.
     """
 
     market: Market
@@ -105,6 +109,7 @@ class Series(NamedTuple):
     digest: str
     holes: tuple[Hole, ...]
     partial: int
+    books: Books | None = None
 
     @property
     def bars(self) -> Bars:
@@ -113,7 +118,7 @@ class Series(NamedTuple):
 
 
 def read_series(store: BarStore, spec: BacktestSpec, market: Market, warmup: int) -> Series:
-    """Read a symbol's bars in the range, and as far as they are stored so many before; NotFound NO_BARS."""
+    """Read a symbol's bars in the range, and as far as they are stored so many before; NotFound NO_BARS or NO_DEPTH."""
     selection, first = _with_warmup(store, spec, market, warmup)
     whole = selection.bars
     if first == whole.size:
@@ -139,13 +144,15 @@ def read_series(store: BarStore, spec: BacktestSpec, market: Market, warmup: int
         selection.digest,
         _holes(store, spec, market, bars),
         len(selection.partial_buckets),
+        _books(store, spec, market, bars),
     )
 
 
 def digests_of(series: Sequence[Series]) -> list[str]:
     """Return digests of all rows that were read: bars, and funding rates where there are any."""
     paid = [digest_of((each.funding_ns, each.funding_rate)) for each in series if each.funding_ns.size]
-    return [each.digest for each in series] + paid
+    books = [digest_of(each.books.ladders) for each in series if each.books is not None]
+    return [each.digest for each in series] + paid + books
 
 
 def decided(spec: BacktestSpec, series: Series, checkpoint: Callable[[], None] = lambda: None) -> Loaded:
@@ -175,12 +182,19 @@ def decided(spec: BacktestSpec, series: Series, checkpoint: Callable[[], None] =
         day_volume=np.ascontiguousarray(series.day_volume[first:]),
         funding_ns=series.funding_ns,
         funding_rate=series.funding_rate,
+        ladders=_ladders(series),
     )
     used = []
     paid_ns = series.funding_ns
     if paid_ns.size:
-        used.append(Used("funding", paid_ns.size, int(paid_ns[0]), int(paid_ns[-1]), digest_of(simulated[-2:])))
-    return Loaded(series.market, bars, volume, simulated, series.digest, first, series.holes, used, series.partial)
+        digest = digest_of((paid_ns, series.funding_rate))
+        used.append(Used("funding", paid_ns.size, int(paid_ns[0]), int(paid_ns[-1]), digest))
+    missing = 0
+    if (books := series.books) is not None:
+        used.append(Used(Stream.DEPTH, books.rows, books.first_ns, books.last_ns, digest_of(books.ladders)))
+        missing = books.missing
+    known = series.digest, first, series.holes, used, series.partial, missing
+    return Loaded(series.market, bars, volume, simulated, *known)
 
 
 def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[Feed]:
@@ -392,6 +406,21 @@ def _funding(
     interval_ns = spec.funding.interval_hours * NS_PER_HOUR
     time_ns = np.arange(-(-first_ns // interval_ns) * interval_ns, stop_ns, interval_ns, dtype=np.int64)
     return time_ns, np.full(time_ns.size, spec.funding.rate)
+
+
+def _books(store: BarStore, spec: BacktestSpec, market: Market, bars: Bars) -> Books | None:
+    model = market.slippage or spec.costs.slippage
+    if not isinstance(model, backtest.OrderBook) or spec.fills == "ticks":
+        return None
+    return read_books(store.ticks, market.instrument, bars.start_ns, model.levels)
+
+
+def _ladders(series: Series) -> Ladders:
+    """Return the books of the bars that are left of a series: it may have been cut."""
+    if series.books is None:
+        return NO_LADDERS
+    ladders = series.books.ladders
+    return ladders._replace(row=ladders.row[: series.bars.size])
 
 
 def _holes(store: BarStore, spec: BacktestSpec, market: Market, bars: Bars) -> tuple[Hole, ...]:

@@ -14,6 +14,7 @@ from daemon.engine.metrics import kelly_fraction
 if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec, Slippage
     from daemon.research.backtest_finding import Finding
+    from daemon.research.backtest_market import Loaded
 
 # Less than this share is the rounding of a quantity, not a cut.
 _CUT = 1e-6
@@ -42,7 +43,7 @@ def notes_on(finding: Finding) -> list[str]:
         if isinstance(spec.program, backtest.Rules) and each.warmup == 0 and spec.start_ns is not None:
             notes.append(f"{key}: nothing is stored before the first bar, so indicators warm up inside of the range")
         slippage = each.market.slippage or spec.costs.slippage
-        if not np.any(each.volume > 0) and slippage.__struct_config__.tag not in ("none", "fixed_bps"):
+        if not np.any(each.volume > 0) and slippage.__struct_config__.tag not in ("none", "fixed_bps", "order_book"):
             notes.append(
                 f"{key}: no volume in the whole range, so the slippage model lets nothing trade: choose `none` or "
                 "`fixed_bps`, or import volumes"
@@ -51,6 +52,7 @@ def notes_on(finding: Finding) -> list[str]:
             notes.append(
                 f"{key}: no funding rates are stored for the range, so none were paid: `atlasd import funding`"
             )
+        notes += _book_notes(each)
         if each.partial:
             notes.append(
                 f"{key}: {each.partial} {spec.timeframe} bars at the ends of what is stored are covered in part: the "
@@ -62,6 +64,18 @@ def notes_on(finding: Finding) -> list[str]:
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
     return notes
+
+
+def _book_notes(loaded: Loaded) -> list[str]:
+    """Say how many bars have no book to be walked, and what they pay."""
+    if not loaded.missing_books:
+        return []
+    note = (
+        f"{loaded.market.instrument.key}: {loaded.missing_books:,} of {loaded.bars.size:,} bars start without a whole "
+        "stored book (none there, before a snapshot, in a gap, one-sided or crossed): what takes there pays the "
+        "dearest of the books before, and nothing fills before the first of them"
+    )
+    return [note]
 
 
 def latency_words(spec: BacktestSpec) -> list[str]:
@@ -143,6 +157,11 @@ def _slippage(slippage: Slippage, scale: str) -> str:
             return "no slippage: fills at the reference price, any quantity"
         case backtest.FixedBps(bps=bps):
             return f"slippage {bps:g} bps of the price{scale}, any quantity"
+        case backtest.OrderBook(levels=levels):
+            return (
+                f"slippage order_book: what takes walks the stored book of the bar's start, {levels} levels a side"
+                f"{scale}; no more than they hold is filled in a bar"
+            )
         case backtest.VolumeWeighted() as model:
             said = f"{model.impact:g} x (order / bar volume)^2"
         case backtest.SquareRoot() as model:

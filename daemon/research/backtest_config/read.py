@@ -39,6 +39,7 @@ from daemon.research.backtest_config.rules import (
 from daemon.research.backtest_config.settings import (
     BACKTEST_FIELDS,
     INSTRUMENT_FIELDS,
+    check_books,
     read_account,
     read_calendar,
     read_costs,
@@ -75,8 +76,8 @@ def read_config(
 
     config: decoded JSON. bars: what symbols, timeframes and dates are checked against. profiles: by name.
     InvalidRequest INVALID_CONFIGURATION, INVALID_SYMBOL, AMBIGUOUS_SYMBOL, INVALID_TIMEFRAME, INVALID_DATE_RANGE,
-    INVALID_STRATEGY or INVALID_RISK_PROFILE, and NotFound INVALID_SYMBOL, INVALID_STRATEGY, NO_BARS or NO_ROWS, each
-    with the field's path in `details["field"]`.
+    INVALID_STRATEGY or INVALID_RISK_PROFILE, and NotFound INVALID_SYMBOL, INVALID_STRATEGY, NO_BARS, NO_ROWS or
+    NO_DEPTH, each with the field's path in `details["field"]`.
     """
     if not isinstance(config, Mapping) or not flat.is_flat(config):
         return _read(config, bars, book, profiles, ())
@@ -129,6 +130,7 @@ def _read(
     costs = read_costs(backtest, readings)
     markets, timeframe = read_markets(backtest, bars, period, fills, readings)
     markets = with_calibrations(backtest, markets, bars, readings)
+    check_books(backtest, markets, costs.slippage, fills, bars)
     traded = read_strategy(strategy, book, profiles, markets, bars, period, readings)
     entry = strategy.raw("entryOrder")
     spec = BacktestSpec(
