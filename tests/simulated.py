@@ -10,7 +10,7 @@ from daemon.core import backtest as spec_of
 from daemon.core.backtest import BacktestSpec, Distance, Exits, ListedOrder, Reason, Trailing
 from daemon.core.market import Instrument, Timeframe
 from daemon.engine import ladders, simulate
-from daemon.engine.loop import QUOTES, TRADES
+from daemon.engine.feeds import QUOTES, TRADES
 from daemon.engine.orders import Reference, Status
 from daemon.engine.simulate import Outcome
 

@@ -15,15 +15,18 @@ import numpy as np
 from daemon.core.backtest import NoSlippage, OrderBook, slippages_of
 from daemon.core.market import NS_PER_DAY, Float64s, Int64s
 from daemon.engine import ladders
-from daemon.engine.book import LAST, DepthRows, depth_rows, lay, make_books, rescale
+from daemon.engine.book import LAST, DepthRows, depth_rows, lay
 from daemon.engine.context import Context
 from daemon.engine.costs import record_of as costs_of
+from daemon.engine.feeds import DEPTH, QUOTES, TRADES, Decisions, Feeds, Pause
 from daemon.engine.ladders import NO_LADDERS, Ladders
 from daemon.engine.latency import delays_of
-from daemon.engine.loop import DEPTH, LOG_MARGIN, ORDERS_A_SYMBOL, QUOTES, TRADES, Decisions, Feeds, Pause, step
-from daemon.engine.orders import ACCOUNT, LOG, NEVER_NS, ORDER, SYMBOL, Records, listed_orders, settings_of
+from daemon.engine.levels import make_books, rescale
+from daemon.engine.loop import LOG_MARGIN, ORDERS_A_SYMBOL, step
+from daemon.engine.orders import ACCOUNT, LOG, NEVER_NS, ORDER, SYMBOL, Records
 from daemon.engine.own import call, compile_strategy, instance_of, modes_of, record_of, table_of
 from daemon.engine.requests import calls_of, no_calls
+from daemon.engine.settings import listed_orders, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -16,8 +16,9 @@ from daemon.engine.columns import ATR, lookback
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.ladders import NO_LADDERS, Ladders
-from daemon.engine.orders import NEVER_NS, ORDER, Kind, exit_distances
+from daemon.engine.orders import NEVER_NS, ORDER, Kind
 from daemon.engine.program import NEVER, compile_strategies
+from daemon.engine.settings import exit_distances
 from daemon.engine.simulate import QUOTES, TRADES, Chunk, Decisions, Feed
 from daemon.engine.trailing import LEAST_BARS, daily_figures
 from daemon.research.backtest_books import Books, read_books

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from daemon.core.backtest import BacktestSpec, Costs, Distance, Exits, Latency, Market, Rules, Trailing
+from daemon.core.backtest import BacktestSpec, Costs, Distance, Exits, Market, Rules, Trailing
+from daemon.core.execution import Latency
 from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND, Bars, Instrument, Timeframe
 from daemon.core.strategy import RiskProfile
 from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, ticks
