@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 STALE_NS: Final = 60 * NS_PER_SECOND
 """A book of which nothing was heard for longer is not known: recordings end without saying so."""
 
-_FLOATS: Final = "depth in floating-point numbers, not in decimal ones"
+FLOATS: Final = "depth in floating-point numbers, not in decimal ones"
 _FIRST_REACH_NS: Final = NS_PER_HOUR
 _REACHES: Final = 4
 
@@ -69,7 +69,7 @@ def read_books(
     if stored is None:
         raise no_depth(instrument, "no stored depth")
     first_ns, stop_ns = int(start_ns[0]), int(start_ns[-1])
-    from_ns = _reached_back(store, instrument, first_ns, stored.first_ns)
+    from_ns = reached_back(store, instrument, first_ns, stored.first_ns)
     scale = _scale(store, instrument, from_ns, stop_ns)
     seen = _Looking(start_ns, levels, scale, store.holes(instrument, Stream.DEPTH, from_ns, stop_ns))
     buffers = store.buffers()
@@ -92,7 +92,7 @@ def read_books(
     return Books(with_dearest(books), missing, seen.rows, seen.first_ns, seen.last_ns)
 
 
-def _reached_back(store: TickStore, instrument: Instrument, first_ns: TsNs, earliest_ns: TsNs) -> TsNs:
+def reached_back(store: TickStore, instrument: Instrument, first_ns: TsNs, earliest_ns: TsNs) -> TsNs:
     """Return a time from which on there is a snapshot before the first bar: further and further back, or all there is.
 
     Snapshots are rare where a recording runs long.
@@ -113,7 +113,7 @@ def _scale(store: TickStore, instrument: Instrument, from_ns: TsNs, stop_ns: TsN
     for rows in store.blocks(instrument, Stream.DEPTH, ("price", "size"), from_ns, stop_ns, store.buffers()):
         decimals = rows.decimals(Kind.PRICE), rows.decimals(Kind.SIZE)
         if decimals[0] is None or decimals[1] is None:
-            raise no_depth(instrument, _FLOATS)
+            raise no_depth(instrument, FLOATS)
         step = int(np.gcd.reduce(rows.column("price")))
         steps[decimals[0], decimals[1]] = int(np.gcd(steps.get((decimals[0], decimals[1]), 0), step))
     price, size = (max((each[place] for each in steps), default=0) for place in range(2))
@@ -126,7 +126,7 @@ def _rescaled(rows: Ticks, scale: _Scale, instrument: Instrument) -> Ticks:
     try:
         rows = rescale(rows, scale.price, scale.size)
     except OverflowError:
-        raise no_depth(instrument, _FLOATS) from None
+        raise no_depth(instrument, FLOATS) from None
     if scale.tick == 1:
         return rows
     columns = dict(zip(COLUMNS[Stream.DEPTH], rows.columns, strict=True))

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
+from daemon.engine.latency import delays_of
 from daemon.engine.orders import LOG, Reference
 from daemon.engine.simulate import Progress, Simulation
 from daemon.engine.trades import trades_of
+from daemon.research.backtest_feeds import feeds_of, latencies_of
 from daemon.research.backtest_finding import Finding, Runs
 from daemon.research.backtest_gaps import crossed, crossings
 from daemon.research.backtest_market import (
     Loaded,
     decided,
-    feeds_of,
     grid_orders,
     read_series,
     warmup_bars,
@@ -100,7 +101,7 @@ def simulate(
     """Run a specification over loaded symbols: once over ticks, both ways over bars."""
     first_ns = min(int(each.bars.start_ns[0]) for each in loaded)
     span_ns = max(int(each.simulated.close_ns[-1]) for each in loaded) - first_ns
-    on_ticks = spec.fills == "ticks"
+    on_ticks = spec.fills != "bars"
     ways = (False,) if on_ticks else (False, True)
     outcomes = []
     for number, optimistic in enumerate(ways):
@@ -114,10 +115,11 @@ def simulate(
         run = Simulation(
             spec,
             [each.simulated for each in loaded],
-            feeds_of(bars, spec, loaded) if on_ticks else (),
+            feeds_of(bars, spec, loaded),
             optimistic=optimistic,
             year_days=_year_days(spec, loaded),
             orders=grid_orders(spec, [each.simulated for each in loaded]),
+            delays=delays_of(spec.latency, latencies_of(bars, spec, loaded)),
         )
         outcomes.append(run.run(noted))
     return Runs(outcomes[0], None if on_ticks else outcomes[1])

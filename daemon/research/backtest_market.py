@@ -197,45 +197,6 @@ def decided(spec: BacktestSpec, series: Series, checkpoint: Callable[[], None] =
     return Loaded(series.market, bars, volume, simulated, *known)
 
 
-def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[Feed]:
-    """Open the ticks that fills are made against, symbol by symbol, quotes before trades of the same moment."""
-    feeds = []
-    for symbol, each in enumerate(loaded):
-        instrument = each.market.instrument
-        streams = store.ticks.streams(instrument)
-        trades = next(stream for stream in TRADE_STREAMS if stream in streams)
-        span = int(each.bars.start_ns[0]), int(each.bars.start_ns[-1]) + spec.timeframe.ns
-        if Stream.QUOTES in streams:
-            quotes = _chunks(store, instrument, Stream.QUOTES, _QUOTE_COLUMNS, span)
-            feeds.append(Feed(symbol, QUOTES, _noted(quotes, each.used)))
-        feeds.append(Feed(symbol, TRADES, _chunks(store, instrument, trades, _TRADE_COLUMNS, span)))
-    return feeds
-
-
-def measured_latency(store: BarStore, instrument: Instrument) -> MeasuredLatency | None:
-    """Read a symbol's series of feed latency, None where it has none."""
-    with store.ticks.env.read() as transaction:
-        return series_of(transaction, instrument)
-
-
-def latencies_of(store: BarStore, spec: BacktestSpec) -> list[MeasuredLatency | None]:
-    """Read what `engine.latency.delays_of` takes, one a market; NotFound CALIBRATION_NOT_FOUND where one is missing."""
-    if not spec.latency.measured:
-        return [None] * len(spec.markets)
-    found: list[MeasuredLatency | None] = []
-    for market in spec.markets:
-        found.append(measured_latency(store, market.instrument))
-        if found[-1] is None:
-            raise not_measured(market.instrument)
-    return found
-
-
-def latency_used(series: MeasuredLatency) -> Used:
-    """Say what a series was, for the result: the next calibration replaces it."""
-    time_ns = series.time_ns
-    return Used("latency", time_ns.size, int(time_ns[0]), int(time_ns[-1]), digest_of(series))
-
-
 def grid_orders(spec: BacktestSpec, simulated: Sequence[Decisions]) -> Records | None:
     """Return the first orders of a grid, sent at the first close of each symbol; None for another program.
 
@@ -373,26 +334,6 @@ def _first_ns(store: BarStore, market: Market) -> TsNs:
     if isinstance(market.source, Timeframe):
         return store.timeframes(market.instrument)[market.source].first_ns
     return store.ticks.streams(market.instrument)[market.source].first_ns
-
-
-def _chunks(
-    store: BarStore, instrument: Instrument, stream: Stream, columns: tuple[str, ...], span: tuple[TsNs, TsNs]
-) -> Iterator[Chunk]:
-    for time_ns, first, second in store.ticks.scan(instrument, stream, columns, *span):
-        yield Chunk(time_ns, first, second)
-
-
-def _noted(chunks: Iterator[Chunk], used: list[Used]) -> Iterator[Chunk]:
-    """Pass quotes on and, after the last, say what they were; trades are those that the bars come from."""
-    digest = Digest()
-    rows, first_ns, last_ns = 0, 0, 0
-    for chunk in chunks:
-        digest.update(chunk)
-        first_ns = first_ns if rows else int(chunk.time_ns[0])
-        last_ns = int(chunk.time_ns[-1])
-        rows += chunk.time_ns.size
-        yield chunk
-    used.append(Used(Stream.QUOTES, rows, first_ns, last_ns, digest.hexdigest()))
 
 
 def _funding(
