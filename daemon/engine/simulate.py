@@ -247,7 +247,7 @@ class Simulation:
             samples,
             events,
             tries,
-            self._books.state[self._books.state["scale"] > 0.0],
+            self._books.state if self._settings["on_book"][0] else self._books.state[:0],
             int(self._account["lost_cancels"][0]),
         )
 

@@ -16,7 +16,7 @@ from daemon.research.plans import TRADE_STREAMS, no_depth
 from daemon.research.selection import Digest, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from daemon.core.backtest import BacktestSpec
     from daemon.core.market import Instrument, TsNs
@@ -64,15 +64,18 @@ def measured_latency(store: BarStore, instrument: Instrument) -> MeasuredLatency
         return series_of(transaction, instrument)
 
 
-def latencies_of(store: BarStore, spec: BacktestSpec) -> list[MeasuredLatency | None]:
-    """Read what `engine.latency.delays_of` takes, one a market; NotFound CALIBRATION_NOT_FOUND where one is missing."""
+def latencies_of(store: BarStore, spec: BacktestSpec, loaded: Sequence[Loaded] = ()) -> list[MeasuredLatency | None]:
+    """Read what `engine.latency.delays_of` takes, one a market, and note it; NotFound CALIBRATION_NOT_FOUND."""
     if not spec.latency.measured:
         return [None] * len(spec.markets)
     found: list[MeasuredLatency | None] = []
-    for market in spec.markets:
-        found.append(measured_latency(store, market.instrument))
-        if found[-1] is None:
+    for number, market in enumerate(spec.markets):
+        series = measured_latency(store, market.instrument)
+        if series is None:
             raise not_measured(market.instrument)
+        if loaded:
+            loaded[number].used.append(latency_used(series))
+        found.append(series)
     return found
 
 

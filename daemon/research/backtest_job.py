@@ -29,6 +29,7 @@ from daemon.research.backtest_market import (
 )
 from daemon.research.backtest_outcome import buy_and_hold, conclude
 from daemon.research.backtest_records import BacktestOutcome, BacktestProgress
+from daemon.research.plans import no_depth
 from daemon.research.strategies import RuleBook
 from daemon.research.validating import validated
 from daemon.store.backtests import ColumnSpool
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.core.backtest import BacktestSpec
+    from daemon.engine.orders import Records
     from daemon.research.backtest_records import BacktestJob
     from daemon.store.bars import BarStore
 
@@ -122,7 +124,18 @@ def simulate(
             delays=delays_of(spec.latency, latencies_of(bars, spec, loaded)),
         )
         outcomes.append(run.run(noted))
+    _check_books(spec, outcomes[0].books)
     return Runs(outcomes[0], None if on_ticks else outcomes[1])
+
+
+def _check_books(spec: BacktestSpec, books: Records) -> None:
+    """Refuse a run against a book that never was whole: NotFound NO_DEPTH."""
+    if spec.fills != "book":
+        return
+    for number, market in enumerate(spec.markets):
+        if number >= books.size or not books["snapshots"][number]:
+            why = "no whole book in the dates asked for: no snapshot is stored there or before"
+            raise no_depth(market.instrument, why)
 
 
 def _year_days(spec: BacktestSpec, loaded: list[Loaded]) -> int:

@@ -19,21 +19,19 @@ from daemon.engine.ladders import NO_LADDERS, Ladders
 from daemon.engine.orders import NEVER_NS, ORDER, Kind
 from daemon.engine.program import NEVER, compile_strategies
 from daemon.engine.settings import exit_distances
-from daemon.engine.simulate import QUOTES, TRADES, Chunk, Decisions, Feed
+from daemon.engine.simulate import Decisions
 from daemon.engine.trailing import LEAST_BARS, daily_figures
 from daemon.research.backtest_books import Books, read_books
-from daemon.research.latency_calibration import not_measured, series_of
 from daemon.research.plans import TRADE_STREAMS
-from daemon.research.selection import Digest, digest_of, select
+from daemon.research.selection import digest_of, select
 from daemon.store.funding import FundingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from daemon.core.backtest import BacktestSpec, Market, Rules
     from daemon.core.market import Instrument
     from daemon.core.ports import Hole
-    from daemon.engine.latency import MeasuredLatency
     from daemon.engine.orders import Records
     from daemon.engine.program import Program
     from daemon.research.selection import Selection

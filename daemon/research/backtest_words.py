@@ -60,7 +60,7 @@ def notes_on(finding: Finding) -> list[str]:
             )
         if each.holes:
             notes.append(f"{key}: {len(each.holes)} known holes in the range: `atlasd data gaps {key}`")
-    notes += _money_notes(finding)
+    notes += _money_notes(finding) + _book_notes(finding)
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
     return notes
@@ -130,10 +130,40 @@ def _money_notes(finding: Finding) -> list[str]:
     return notes
 
 
+def _book_notes(finding: Finding) -> list[str]:
+    """Say what was wrong with the books that orders met, and with what was asked of them."""
+    notes = []
+    for each, book in zip(finding.loaded, finding.runs.main.books, strict=False):
+        key, said = each.market.instrument.key, []
+        if book["early"]:
+            said.append(f"{book['early']:,} rows before the first snapshot or after lost events were not taken")
+        if book["gaps"]:
+            said.append(f"{book['gaps']:,} times events were lost: until the next snapshot nothing was taken")
+        if book["crossed"]:
+            said.append(
+                f"it was crossed after {book['crossed']:,} of {book['events']:,} events: nothing was taken then"
+            )
+        if book["negative"]:
+            said.append(f"{book['negative']:,} rows had a size below 0 and were not taken")
+        if book["dropped"]:
+            said.append(f"{book['dropped']:,} levels were too far from the market to be kept")
+        notes += [f"{key}: the book: {one}" for one in said]
+    if lost := finding.runs.main.lost_cancels:
+        notes.append(f"{lost:,} cancels and replacements met no order: it had filled or ended before they arrived")
+    return notes
+
+
 def _fills(spec: BacktestSpec) -> str:
     limit = "a touched price fills" if spec.limit_fills == "touch" else "the price must go through"
     if spec.fills == "ticks":
         return f"fills on trades (and quotes where stored); resting limit orders: {limit}"
+    if spec.fills == "book":
+        queue = spec.queue
+        exponent = f" of exponent {queue.exponent:g}" if queue.model == "power" else ""
+        return (
+            f"fills against the stored book: orders take its levels one by one, resting orders wait in their queues "
+            f"({queue.model.replace('_', ' ')} model{exponent}); nobody reacts to them"
+        )
     return (
         f"fills on {spec.timeframe} bars: signals at a close fill at the next open; inside of a bar the worse of both "
         f"orders of high and low (pessimistic); resting limit orders: {limit}"
@@ -145,6 +175,8 @@ def _costs(spec: BacktestSpec) -> list[str]:
     scale = f", scaled by {costs.scale:g}" if costs.scale != 1 else ""
     fixed = f" plus {costs.fixed_fee:g} a fill" if costs.fixed_fee else ""
     said = [f"fees: maker {100 * costs.maker_rate:g} %, taker {100 * costs.taker_rate:g} %{fixed}{scale}"]
+    if spec.fills == "book":
+        return said
     if any(market.slippage is None for market in spec.markets):
         said.append(_slippage(costs.slippage, scale))
     own = [(market.instrument.key, market.slippage) for market in spec.markets if market.slippage is not None]
