@@ -60,7 +60,7 @@ def notes_on(finding: Finding) -> list[str]:
             )
         if each.holes:
             notes.append(f"{key}: {len(each.holes)} known holes in the range: `atlasd data gaps {key}`")
-    notes += _money_notes(finding) + _book_notes(finding)
+    notes += _money_notes(finding) + _met_book_notes(finding)
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
     return notes
@@ -130,7 +130,7 @@ def _money_notes(finding: Finding) -> list[str]:
     return notes
 
 
-def _book_notes(finding: Finding) -> list[str]:
+def _met_book_notes(finding: Finding) -> list[str]:
     """Say what was wrong with the books that orders met, and with what was asked of them."""
     notes = []
     for each, book in zip(finding.loaded, finding.runs.main.books, strict=False):
