@@ -332,6 +332,24 @@ class Strategy:
 
 
 __all__ = [
-    "BUY", "CANCEL", "EVENT", "FOK", "GTC", "HERE", "IOC", "MARKET", "MOST_REQUESTS", "NEW", "REPLACE", "REQUEST",
-    "SELL", "Bar", "Column", "Context", "Fill", "Parameter", "Strategy", "Trade",
+    "BUY",
+    "CANCEL",
+    "EVENT",
+    "FOK",
+    "GTC",
+    "HERE",
+    "IOC",
+    "MARKET",
+    "MOST_REQUESTS",
+    "NEW",
+    "REPLACE",
+    "REQUEST",
+    "SELL",
+    "Bar",
+    "Column",
+    "Context",
+    "Fill",
+    "Parameter",
+    "Strategy",
+    "Trade",
 ]

@@ -24,6 +24,7 @@ from daemon.app.cli import (
     optimize,
     probe,
     service,
+    strategy,
     trials,
 )
 
@@ -76,6 +77,7 @@ calibrate.register(app)
 montecarlo.register(app)
 optimize.register(app)
 trials.register(app)
+strategy.register(app)
 export.register(app)
 service.register(app)
 access.register(app)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import math
 import re
 from typing import Final, NamedTuple, TypeAlias
@@ -59,8 +60,9 @@ class Declared(NamedTuple):
     lines: dict[str, int]
 
 
+@functools.lru_cache(maxsize=64)
 def declared(source: bytes, file: str) -> Declared:
-    """Read a file's declarations. file: its name, for messages.
+    """Read a file's declarations. file: its name, for messages. What is returned is shared: it is not changed.
 
     InvalidRequest STRATEGY_INVALID with file and line for what does not parse, has no strategy or two, and for
     parameters, columns and handlers that are none.

@@ -89,13 +89,11 @@ class StrategyFolder:
 
     def keep(self, path: Path) -> str:
         """Copy a file, and return the id of the copy; NotFound STRATEGY_NOT_FOUND, InvalidRequest STRATEGY_INVALID."""
-        try:
-            source = _bounded(path)
-        except FileNotFoundError:
-            raise NotFound(Code.STRATEGY_NOT_FOUND, f"there is no file {path}") from None
-        except OSError as error:
-            raise NotFound(Code.STRATEGY_NOT_FOUND, f"{path} cannot be read: {error.strerror}") from None
-        return self.keep_source(path.stem, source)
+        return self.keep_source(path.stem, bounded_source(path))
+
+    def pin(self, own: Own) -> None:
+        """Keep the source that a run is about to be queued with, so that the result names what is there."""
+        self.keep_source(own.id, self.source_of(own))
 
     def keep_source(self, stem: str, source: bytes) -> str:
         """Keep a source under a name that says what it holds, whole or not at all; returns its id."""
@@ -122,21 +120,7 @@ class StrategyFolder:
 
     def add(self, strategy_id: str, source: bytes) -> Path:
         """Write a new file; Conflict STRATEGY_EXISTS where there is one, InvalidRequest STRATEGY_INVALID for the id."""
-        if not ID_PATTERN.fullmatch(strategy_id):
-            raise InvalidRequest(
-                Code.STRATEGY_INVALID,
-                f"`{strategy_id[:60]}` cannot name a strategy: letters, digits and ._- only, at most 50",
-            )
-        path = self._made(self.path) / (strategy_id + SUFFIX)
-        try:
-            with path.open("xb") as file:
-                file.write(source)
-        except FileExistsError:
-            raise Conflict(
-                Code.STRATEGY_EXISTS, f"there is {path} already: choose another name, or remove it first"
-            ) from None
-        path.chmod(0o600)
-        return path
+        return written(self._made(self.path), strategy_id, source)
 
     def _made(self, folder: Path) -> Path:
         """Make a folder that nobody else may write to, and return where it really lies."""
@@ -150,6 +134,36 @@ class StrategyFolder:
                 f"the strategy folder {folder} cannot be used ({error.strerror}): set strategies.folder to another",
             ) from None
         return real
+
+
+def written(folder: Path, strategy_id: str, source: bytes) -> Path:
+    """Write a new file into a folder that is there, and return its path; errors as of `StrategyFolder.add`."""
+    if not ID_PATTERN.fullmatch(strategy_id):
+        raise InvalidRequest(
+            Code.STRATEGY_INVALID,
+            f"`{strategy_id[:60]}` cannot name a strategy: letters, digits and ._- only, at most 50",
+        )
+    path = folder / (strategy_id + SUFFIX)
+    try:
+        with path.open("xb") as file:
+            file.write(source)
+    except FileExistsError:
+        why = f"there is {path} already: choose another name, or remove it first"
+        raise Conflict(Code.STRATEGY_EXISTS, why) from None
+    except OSError as error:
+        raise ConfigError(Code.OUTPUT_UNWRITABLE, f"{path} cannot be written: {error.strerror}") from None
+    path.chmod(0o600)
+    return path
+
+
+def bounded_source(path: Path) -> bytes:
+    """Read a file wherever it lies; NotFound STRATEGY_NOT_FOUND, InvalidRequest STRATEGY_INVALID where it is large."""
+    try:
+        return _bounded(path)
+    except FileNotFoundError:
+        raise NotFound(Code.STRATEGY_NOT_FOUND, f"there is no file {path}") from None
+    except OSError as error:
+        raise NotFound(Code.STRATEGY_NOT_FOUND, f"{path} cannot be read: {error.strerror}") from None
 
 
 def kept_id(stem: str, digest: str) -> str:
