@@ -252,7 +252,7 @@ class Space:
             raise invalid(repeated, "is given twice")
         first = {each.name: each.low for each in ranges}
         for each in ranges:
-            if each.name == INDICATOR_LENGTH and not has_lengths(self._spec):
+            if self._own is None and each.name == INDICATOR_LENGTH and not has_lengths(self._spec):
                 raise invalid(each.name, "no indicator of this strategy has a length")
             for value in (each.low, *_fractions(each), each.high):
                 self.at(first | {each.name: value})

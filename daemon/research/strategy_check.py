@@ -62,8 +62,8 @@ class Rehearsal(msgspec.Struct, frozen=True):
 def check(source: bytes, file: str, rehearsal: Rehearsal | None = None, *, seconds: float = USUAL_S) -> Checked:
     """Load a strategy in a worker process, and say what it is. file: its name, for messages.
 
-    rehearsal: what to check for look-ahead as well. InvalidRequest STRATEGY_INVALID as of `loading.load`, and where it is
-    not done within so many seconds or takes the process down; JobFailed LOOK_AHEAD.
+    rehearsal: what to check for look-ahead as well. InvalidRequest STRATEGY_INVALID as of `loading.load`, and where it
+    is not done within so many seconds or takes the process down; JobFailed LOOK_AHEAD.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

@@ -57,7 +57,7 @@ class StrategyFolder:
 
     def given(self) -> list[str]:
         """Return the ids of what is kept."""
-        return _ids(self._made(self.path / GIVEN))
+        return _ids(self._made(self._made(self.path) / GIVEN))
 
     def read(self, strategy_id: str) -> bytes:
         """Return a strategy's source.
@@ -75,6 +75,7 @@ class StrategyFolder:
         for folder in (root, root / GIVEN):
             path = folder / (strategy_id + SUFFIX)
             if path.is_file():
+                _check_private(folder)
                 source = _read(path, root)
                 if folder != root:
                     _check_kept(strategy_id, source)
