@@ -1,1 +1,1 @@
-"""A trader's own strategies: the folder they lie in, what their files declare, loading them in a worker."""
+"""A trader's own strategies, code that nobody has checked: their folder, what files declare, loading, failing."""
