@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from daemon.core.errors import AtlasError, Code, InvalidRequest, JobFailed
+from daemon.core.errors import AtlasError, Code, InvalidRequest
+from daemon.research.own.failing import strategy_failed
 from daemon.research.own.listing import OwnParameter
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What was found out about a file. compiled: None where the engine does not say."""
+    """What was found out about a file. compiled: by handler, in their order."""
 
     name: str
     digest: str
@@ -47,23 +48,24 @@ class Checked(msgspec.Struct, frozen=True):
     handlers: list[str]
     state: list[str]
     every_ms: float
-    compiled: list[Compiled] | None
+    compiled: list[Compiled]
     look_ahead: Cut | None = None
 
 
 class Rehearsal(msgspec.Struct, frozen=True):
-    """A specification that must not look ahead, and where its data lie."""
+    """A specification that must not look ahead, and where its data and its strategy lie."""
 
     spec: BacktestSpec
     data_dir: Path
     store: StoreConfig
+    folder: Path
 
 
 def check(source: bytes, file: str, rehearsal: Rehearsal | None = None, *, seconds: float = USUAL_S) -> Checked:
     """Load a strategy in a worker process, and say what it is. file: its name, for messages.
 
     rehearsal: what to check for look-ahead as well. InvalidRequest STRATEGY_INVALID as of `loading.load`, and where it
-    is not done within so many seconds or takes the process down; JobFailed LOOK_AHEAD.
+    is not done within so many seconds or takes the process down; LOOK_AHEAD; StrategyFailed.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -103,24 +105,20 @@ def _main(pipe: Connection, source: bytes, file: str, rehearsal: Rehearsal | Non
     except AtlasError as error:
         outcome = error
     except Exception as error:  # noqa: BLE001 - the boundary of the process
-        outcome = JobFailed(Code.INTERNAL, f"{file}: {error!r}")
+        outcome = strategy_failed(error, file)
     pipe.send(outcome)
 
 
 def _found(source: bytes, file: str) -> Checked:
-    from daemon.engine import own as engine
+    from daemon.engine.own import compile_strategy
     from daemon.research.own.declaring import HANDLERS
     from daemon.research.own.loading import load
+    from daemon.research.own_runs import compiled_folder
 
     made = load(source, file)
     names = list(HANDLERS)
-    compilation = getattr(engine, "compilation", None)
-    compiled = None
-    if compilation is not None:
-        compiled = [
-            Compiled(names[int(handler)], bool(is_compiled), str(why or ""))
-            for handler, is_compiled, why in compilation(made)
-        ]
+    reasons = {int(each.handler): each.why for each in compile_strategy(made, compiled_folder()).uncompiled}
+    compiled = [Compiled(names[each], each not in reasons, reasons.get(each, "")) for each in sorted(made.handlers)]
     return Checked(
         name=made.name,
         digest=made.digest,
@@ -136,15 +134,18 @@ def _found(source: bytes, file: str) -> Checked:
 
 
 def _cut(rehearsal: Rehearsal) -> Cut:
-    from daemon.research.backtest_market import read_series, warmup_bars, year_days
+    from daemon.research.backtest_market import read_series, year_days
     from daemon.research.look_ahead import check_look_ahead
+    from daemon.research.own.folder import StrategyFolder
+    from daemon.research.own_runs import needed_bars
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment
 
     spec = rehearsal.spec
     with Environment(rehearsal.data_dir, rehearsal.store, readonly=True) as env:
         bars = BarStore(env)
-        series = [read_series(bars, spec, market, warmup_bars(spec)) for market in spec.markets]
+        folder = StrategyFolder(rehearsal.folder)
+        series = [read_series(bars, spec, market, needed_bars(spec, folder)) for market in spec.markets]
         days = spec.calendar_days or max(year_days(each.bars.start_ns) for each in series)
-        found = check_look_ahead(spec, series, days)
+        found = check_look_ahead(spec, series, days, folder=folder)
     return Cut(found.is_checked, found.words)

@@ -12,6 +12,7 @@ from daemon.app.cli.options import ConfigFile, DataDir, Format, Listing
 
 if TYPE_CHECKING:
     from daemon.app.config import Config
+    from daemon.research.own.folder import StrategyFolder
     from daemon.research.strategy_check import Checked, Rehearsal
 
 strategy = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -116,7 +117,7 @@ def check(
     rehearsal = None
     if configuration is not None:
         strategy_id = strategy_id or folder.keep(path)
-        rehearsal = _rehearsal(_Where(settings, data), configuration, strategy_id)
+        rehearsal = _rehearsal(_Where(settings, data, folder), configuration, strategy_id)
     _show(checked(source, file, rehearsal, seconds=seconds), file, form)
 
 
@@ -125,6 +126,7 @@ class _Where(NamedTuple):
 
     settings: Config
     data: Path
+    folder: StrategyFolder
 
 
 def _rehearsal(where: _Where, configuration: Path, strategy_id: str) -> Rehearsal:
@@ -137,11 +139,11 @@ def _rehearsal(where: _Where, configuration: Path, strategy_id: str) -> Rehearsa
     given = config.get("strategy")
     parameters = given.get("parameters") if isinstance(given, dict) else None
     config["strategy"] = {"own": strategy_id} | ({} if parameters is None else {"parameters": parameters})
-    settings, data = where
+    settings, data, folder = where
     with wiring.reader(settings, data) as store:
         book = wiring.rule_book(settings, data)
         spec = read_specification(config, store.bars, book, settings.probe.risk_profiles)
-    return Rehearsal(spec, data, settings.store)
+    return Rehearsal(spec, data, settings.store, folder.path)
 
 
 def _show(found: Checked, file: str, form: Format) -> None:
@@ -165,7 +167,7 @@ def _show(found: Checked, file: str, form: Format) -> None:
 
 def _handler(found: Checked, name: str) -> str:
     said = f"{name} every {found.every_ms:g} ms" if name == "on_timer" else name
-    how = next((each for each in found.compiled or [] if each.handler == name), None)
+    how = next((each for each in found.compiled if each.handler == name), None)
     if how is None:
         return said
     return f"{said}: compiled" if how.is_compiled else f"{said}: as Python, {how.why or 'it cannot be compiled'}"

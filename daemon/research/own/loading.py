@@ -115,6 +115,7 @@ def _checked(module: types.ModuleType, said: Declared, file: str, digest: str) -
         if are != should:
             why = f"the {what} of {said.name} are not those that its text declares: write them out in the class"
             raise invalid(file, said.line, why)
+    every_ns = _timer_ns(made, said, file)
     return OwnStrategy(
         made=made,
         name=said.name,
@@ -124,7 +125,7 @@ def _checked(module: types.ModuleType, said: Declared, file: str, digest: str) -
         columns=dict(said.columns),
         state={name: _state(name, value, said, file) for name, value in found.items() if _is_state(name, value)},
         handlers=frozenset(Handler(place) for place, name in enumerate(HANDLERS) if name in handlers),
-        timer_ns=_timer_ns(made, said, file),
+        timer_ns=every_ns if "on_timer" in handlers else 0,
     )
 
 
