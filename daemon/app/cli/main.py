@@ -25,6 +25,7 @@ from daemon.app.cli import (
     probe,
     service,
     trials,
+    watch,
 )
 
 
@@ -72,6 +73,7 @@ app.add_typer(data.stored, name="data", help="Look at what is stored.")
 live.register(app)
 probe.register(app)
 backtest.register(app)
+watch.register(app)
 calibrate.register(app)
 montecarlo.register(app)
 optimize.register(app)
