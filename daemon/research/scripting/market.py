@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from daemon.core.errors import Code, ConfigError
 from daemon.research.backtest_records import stored_statuses
+from daemon.research.optimization.records import stored_states
 from daemon.research.parameters import read_specification
 from daemon.research.records import stored_runs
-from daemon.research.scripting.opening import find_settings, leave, share
+from daemon.research.scripting.opening import find_settings, lease
 from daemon.research.scripting.results import Backtest, Optimization, Probe, stored_backtest
 from daemon.research.scripting.running import Bench, read_wanted, run_stored
 from daemon.research.scripting.series import read_blocks, read_columns, read_indicators
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from daemon.core.market import TsNs
     from daemon.research.backtest_result import BacktestStatus
+    from daemon.research.optimization.result import OptimizationStatus
     from daemon.research.records import Run
     from daemon.research.scripting.opening import Settings
     from daemon.research.scripting.series import Columns, Moment
@@ -50,9 +51,9 @@ class Market:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._env = share(settings)
+        self._lease = lease(settings)
+        self._env = self._lease.env
         self._stored_bars = BarStore(self._env)
-        self._close = weakref.finalize(self, leave, self._env)
         self._bench: Bench | None = None
 
     def __enter__(self) -> Self:
@@ -62,14 +63,14 @@ class Market:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Market({str(self._settings.folder)!r}{'' if self._close.alive else ', closed'})"
+        return f"Market({str(self._settings.folder)!r}{'' if self._lease.is_open else ', closed'})"
 
     def close(self) -> None:
-        """Let go of the folder; whatever was read stays. Closing twice is no error."""
+        """Let go of the folder; results that came of it stay, with their rows. Closing twice is no error."""
         if self._bench is not None:
             self._bench.close()
             self._bench = None
-        self._close()
+        self._lease.end()
 
     # Data.
 
@@ -151,7 +152,7 @@ class Market:
         wanted = read_wanted(config, point)
         if keep:
             read_specification(wanted, bars, book, self._settings.profiles)  # refused here, with all that errors carry
-            return stored_backtest(self._env, run_stored(self._settings, wanted, name))
+            return stored_backtest(self._lease.another(), run_stored(self._settings, wanted, name))
         self._bench = self._bench or Bench(self._settings, bars, book)
         return self._bench.run(wanted, name, progress, apart=apart)
 
@@ -164,7 +165,7 @@ class Market:
     def backtest(self, backtest_id: str) -> Backtest:
         """Take a stored backtest; NotFound BACKTEST_NOT_FOUND, Conflict BACKTEST_NOT_FINISHED."""
         self._check_open()
-        return stored_backtest(self._env, backtest_id)
+        return stored_backtest(self._lease.another(), backtest_id)
 
     def probes(self) -> list[Run]:
         """List the runs of the strategy probe, the newest first."""
@@ -175,12 +176,19 @@ class Market:
     def probe(self, run_id: str) -> Probe:
         """Take a run of the strategy probe; NotFound RUN_NOT_FOUND."""
         self._check_open()
-        return Probe(self._env, run_id, self._prepared)
+        return Probe(self._lease.another(), run_id, self._prepared)
+
+    def optimizations(self) -> list[OptimizationStatus]:
+        """List the optimisations, the newest first."""
+        self._check_open()
+        with self._env.read() as transaction:
+            found = sorted(stored_states(transaction), key=lambda state: state.sequence, reverse=True)
+        return [state.status for state in found]
 
     def optimization(self, optimization_id: str) -> Optimization:
         """Take an optimisation, finished or not; NotFound OPTIMIZATION_NOT_FOUND."""
         self._check_open()
-        return Optimization(self._env, optimization_id)
+        return Optimization(self._lease.another(), optimization_id)
 
     @property
     def _bars(self) -> BarStore:
@@ -192,7 +200,7 @@ class Market:
         return self._settings.prepare()
 
     def _check_open(self) -> None:
-        if not self._close.alive:
+        if not self._lease.is_open:
             raise ConfigError(Code.STORE_UNUSABLE, f"the market of {self._settings.folder} is closed: open it again")
 
 
@@ -217,12 +225,4 @@ def run(
 ) -> Backtest:
     """Open a data folder, run one backtest, and close it: `open_market` and `Market.run` in one."""
     with open_market(folder) as market:
-        return _whole(market.run(config, point=point, name=name, keep=keep))
-
-
-def _whole(made: Backtest) -> Backtest:
-    """Read a stored backtest's rows while its store is open."""
-    if made.is_kept:
-        for table in (made.trades, made.fills, made.equity):
-            len(table)
-    return made
+        return market.run(config, point=point, name=name, keep=keep)

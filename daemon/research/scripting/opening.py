@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+import weakref
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from daemon.core.errors import Code, ConfigError
@@ -54,10 +55,35 @@ class _Shared:
 
 
 _open: dict[Path, _Shared] = {}
-_guard = threading.Lock()
+_guard = threading.RLock()  # what is collected while it is held may end a lease
 
 
-def share(settings: Settings) -> Environment:
+class Lease:
+    """A part in an open store, for as long as it lives or until `end`; the last one closes the store."""
+
+    def __init__(self, folder: Path, shared: _Shared) -> None:
+        self.env = shared.env
+        self._folder = folder
+        self._shared = shared
+        shared.users += 1
+        self._end = weakref.finalize(self, _leave, folder, shared)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not ended."""
+        return self._end.alive
+
+    def another(self) -> Lease:
+        """Take another part, for rows that are read later: they may outlive the market that they come from."""
+        with _guard:
+            return Lease(self._folder, self._shared)
+
+    def end(self) -> None:
+        """Give the part back; ending twice is no error."""
+        self._end()
+
+
+def lease(settings: Settings) -> Lease:
     """Open a folder's store to read, or join those that have; ConfigError STORE_UNUSABLE where there is none."""
     folder = settings.folder.expanduser().resolve()
     with _guard:
@@ -68,16 +94,12 @@ def share(settings: Settings) -> Environment:
                     f"there is no store in {folder}: `atlasd import` makes one, or name the folder that has yours",
                 )
             _open[folder] = _Shared(Environment(folder, settings.store, readonly=True))
-        _open[folder].users += 1
-        return _open[folder].env
+        return Lease(folder, _open[folder])
 
 
-def leave(env: Environment) -> None:
-    """Give back what `share` gave; the last one closes it."""
-    folder = env.path.parent
+def _leave(folder: Path, shared: _Shared) -> None:
     with _guard:
-        shared = _open[folder]
         shared.users -= 1
         if shared.users == 0:
             del _open[folder]
-            env.close()
+            shared.env.close()

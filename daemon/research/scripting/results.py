@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from daemon.research.backtest_result import BacktestResult
     from daemon.research.backtest_views import Block, View
     from daemon.research.optimization.result import OptimizationResult
     from daemon.research.records import Run
+    from daemon.research.scripting.opening import Lease
     from daemon.research.strategies import RuleBook
     from daemon.store.backtests import Table as Name
     from daemon.store.env import Environment
@@ -54,13 +56,13 @@ class Backtest:
         )
 
 
-def stored_backtest(env: Environment, backtest_id: str) -> Backtest:
+def stored_backtest(lease: Lease, backtest_id: str) -> Backtest:
     """Take a stored backtest; NotFound BACKTEST_NOT_FOUND, Conflict BACKTEST_NOT_FINISHED."""
-    with env.read() as transaction:
+    with lease.env.read() as transaction:
         summary = backtest_records.stored_result(transaction, backtest_id)
 
     def rows(view: View) -> pa.Table:
-        found = BacktestRows(env, backtest_id, view)
+        found = BacktestRows(lease.env, backtest_id, view)
         return arrow_table(found.columns, found.blocks())
 
     return Backtest(summary, rows, is_kept=True)
@@ -85,13 +87,13 @@ class Probe:
     NotFound RUN_NOT_FOUND.
     """
 
-    def __init__(self, env: Environment, run_id: str, book: RuleBook) -> None:
-        with env.read() as transaction:
+    def __init__(self, lease: Lease, run_id: str, book: RuleBook) -> None:
+        with lease.env.read() as transaction:
             self.summary: Run = records.stored_run(transaction, run_id).run
         self.id = run_id
-        rows = RunRows(env, self.summary, book, Filters())
-        self.results = Table(lambda: of_columns(GROUP_NAMES, rows.groups()))
-        self.trades = Table(lambda: of_columns(TRADE_NAMES, rows.trades()))
+        rows = RunRows(lease.env, self.summary, book, Filters())
+        self.results = Table(lambda: of_columns(GROUP_NAMES, rows.groups()), lease)
+        self.trades = Table(lambda: of_columns(TRADE_NAMES, rows.trades()), lease)
 
     def __repr__(self) -> str:
         return f"Probe({self.id}, {self.summary.status}: {self.summary.total_result_records:,} results)"
@@ -103,30 +105,28 @@ class Optimization:
     NotFound OPTIMIZATION_NOT_FOUND; `summary` raises Conflict OPTIMIZATION_NOT_FINISHED until it has completed.
     """
 
-    def __init__(self, env: Environment, optimization_id: str) -> None:
-        with env.read() as transaction:
+    def __init__(self, lease: Lease, optimization_id: str) -> None:
+        with lease.env.read() as transaction:
             optimizations.stored_state(transaction, optimization_id)
-        self._env = env
+        self._lease = lease
         self.id = optimization_id
-        self.points = Table(self._points)
+        self.points = Table(lambda: of_columns(("number", *FIGURES), _points(lease.env, optimization_id)))
 
     @cached_property
     def summary(self) -> OptimizationResult:
         """The whole result, as docs/optimization.md describes it."""
-        with self._env.read() as transaction:
+        with self._lease.env.read() as transaction:
             return optimizations.stored_result(transaction, self.id)
-
-    def _points(self) -> pa.Table:
-        return of_columns(("number", *FIGURES), self._blocks())
-
-    def _blocks(self) -> Iterator[dict[str, np.typing.NDArray[Any]]]:
-        for names, rows in point_blocks(self._env, self.id):
-            by_name = zip(*rows, strict=True) if rows else [()] * len(names)
-            whole = ("number", FIGURES[-1])
-            yield {
-                name: np.array(column, dtype=np.int64 if name in whole else np.float64)
-                for name, column in zip(names, by_name, strict=True)
-            }
 
     def __repr__(self) -> str:
         return f"Optimization({self.id}, {len(self.points):,} points)"
+
+
+def _points(env: Environment, optimization_id: str) -> Iterator[dict[str, NDArray[Any]]]:
+    whole = ("number", FIGURES[-1])
+    for names, rows in point_blocks(env, optimization_id):
+        by_name = zip(*rows, strict=True) if rows else [()] * len(names)
+        yield {
+            name: np.array(column, dtype=np.int64 if name in whole else np.float64)
+            for name, column in zip(names, by_name, strict=True)
+        }

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class Table:
     """Rows with named columns. Whatever takes Arrow by its stream protocol takes this: Arrow, Polars, DuckDB, pandas.
 
-    make: makes the Arrow table.
+    make: makes the Arrow table. needs: what must live until then.
     """
 
-    def __init__(self, make: Callable[[], pa.Table]) -> None:
+    def __init__(self, make: Callable[[], pa.Table], needs: object = None) -> None:
         self._make = make
+        self._needs = needs
 
     @cached_property
     def arrow(self) -> pa.Table:
