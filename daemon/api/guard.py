@@ -47,6 +47,7 @@ _STARTS: Final = frozenset(
         "/api/v1/optimize/{optimization_id}/resume",
         "/api/v1/montecarlo",
         "/api/v1/calibrate",
+        "/api/v1/calibrate/latency",
     }
 )
 """Routes of jobs; methods say of themselves that they start one."""

@@ -31,6 +31,7 @@ STATUSES: Final[dict[type[AtlasError], int]] = {
     errors.StoreFull: 507,
     errors.StoreCorrupt: 500,
     errors.JobFailed: 500,
+    errors.StrategyFailed: 500,
     errors.ConfigError: 500,
 }
 

@@ -23,6 +23,7 @@ from daemon.api.methods.backtests import TradePage
 from daemon.core.errors import Code
 from daemon.research.backtest_result import BacktestResult, BacktestStatus, EquityPoint, Receipt, Status
 from daemon.research.calibration import Calibration, CalibrationRequest
+from daemon.research.latency_calibration import LatencyCalibration, LatencyRequest
 from daemon.research.monte_carlo_records import MonteCarloRequest, Simulation
 from daemon.research.optimization.request import OptimizationRequest
 from daemon.research.optimization.result import OptimizationResult, OptimizationStatus
@@ -296,6 +297,22 @@ STUDIES: Final = (
         "/api/v1/calibration/{symbol}",
         "Return a symbol's impact parameters as they were last fitted.",
         (Calibration,),
+        errors=(*SERIES_ERRORS, Code.CALIBRATION_NOT_FOUND),
+    ),
+    Route(
+        "POST",
+        "/api/v1/calibrate/latency",
+        "Measure a symbol's feed latency on its stored ticks.",
+        (LatencyCalibration,),
+        request=LatencyRequest,
+        errors=HISTORY_ERRORS,
+        starts_job=True,
+    ),
+    Route(
+        "GET",
+        "/api/v1/calibration/{symbol}/latency",
+        "Return a symbol's feed latency as it was last measured.",
+        (LatencyCalibration,),
         errors=(*SERIES_ERRORS, Code.CALIBRATION_NOT_FOUND),
     ),
     Route(

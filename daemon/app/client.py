@@ -34,6 +34,7 @@ from daemon.ingest.funding import FundingReport
 from daemon.ingest.ticks import TickReport, TickUpload
 from daemon.research.backtest_result import BacktestStatus
 from daemon.research.calibration import Calibration
+from daemon.research.latency_calibration import LatencyCalibration
 from daemon.research.monte_carlo_records import Simulation
 from daemon.research.optimization.result import OptimizationStatus
 from daemon.research.runs import SPOOL_FOLDER
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from daemon.core.market import BarTable, FundingTable, Instrument, Timeframe, VolumeUnit
     from daemon.research.backtest_result import Priority
     from daemon.research.calibration import CalibrationRequest
+    from daemon.research.latency_calibration import LatencyRequest
     from daemon.research.monte_carlo_records import MonteCarloRequest
     from daemon.research.optimization.request import OptimizationRequest
     from daemon.research.plans import ProbeRequest
@@ -222,6 +224,10 @@ class DaemonClient:
     def calibrate(self, request: CalibrationRequest) -> Calibration:
         """Have a symbol's parameters fitted; that may take as long as its trades are many."""
         return self._ask("POST", "/api/v1/calibrate", Calibration, request, timeout_s=None)
+
+    def calibrate_latency(self, request: LatencyRequest) -> LatencyCalibration:
+        """Have a symbol's feed latency measured; that may take as long as its ticks are many."""
+        return self._ask("POST", "/api/v1/calibrate/latency", LatencyCalibration, request, timeout_s=None)
 
     def start(self, request: ProbeRequest) -> str:
         """Submit a run; returns its id."""

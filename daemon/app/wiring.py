@@ -111,8 +111,10 @@ def writer(
         journal = Journal(env, _now_ms)
         runs = Runs(env, store.bars, book, profiles, executor, journal=journal)
         # Whoever imports a file should not find itself working off what a daemon left in its queue.
-        backtests = Backtests(env, store.bars, book, profiles, executor, resumes=False, journal=journal)
-        optimizations = Optimizations(env, store.bars, book, profiles, executor, resumes=False, journal=journal)
+        rooms = env, store.bars, book, profiles, executor
+        budget = config.strategies.budget
+        backtests = Backtests(*rooms, resumes=False, budget=budget, journal=journal)
+        optimizations = Optimizations(*rooms, resumes=False, budget=budget, journal=journal)
         try:
             yield LocalWriter(store, runs, backtests, MonteCarlos(env, backtests, executor), optimizations)
         finally:
@@ -156,8 +158,9 @@ def serve(
             rooms = env, store.bars, book, config.probe.risk_profiles, executor
             # Command lines may be reading files into uploads while the daemon starts anew.
             runs = Runs(*rooms, spares_uploads_s=_SPARED_S, journal=journal, publish=bus.publish)
-            backtests = Backtests(*rooms, journal=journal, publish=bus.publish)
-            optimizations = Optimizations(*rooms, journal=journal, publish=bus.publish)
+            budget = config.strategies.budget
+            backtests = Backtests(*rooms, budget=budget, journal=journal, publish=bus.publish)
+            optimizations = Optimizations(*rooms, budget=budget, journal=journal, publish=bus.publish)
             recordings = Recordings(store, config.feeds, venues, config.record)
             upkeep = Upkeep(store, config.retention, config.record, venues)
             scheduler = Scheduler(upkeep, config.schedule)
@@ -250,12 +253,13 @@ def _executor(
 ) -> Executor:
     count = workers or config.workers.workers
     memory_bytes = config.backtest.memory_bytes
+    setup = WorkerSetup(folder, config.store, tuple(book))
     if kind == "processes":
-        return ProcessExecutor(WorkerSetup(folder, config.store, tuple(book)), count, memory_bytes)
+        return ProcessExecutor(setup, count, memory_bytes)
 
     def runner() -> JobRunner:
         from daemon.research.jobs import JobRunner
 
         return JobRunner(store.bars, book)
 
-    return ThreadExecutor(runner, count, memory_bytes)
+    return ThreadExecutor(runner, count, memory_bytes, setup)

@@ -9,6 +9,7 @@ from daemon.ingest.bars import UNKNOWN_ORIGIN, ImportReport, Origin, import_bars
 from daemon.ingest.funding import FundingReport, import_funding
 from daemon.ingest.ticks import TickReport, TickUpload, store_upload
 from daemon.research.calibration import calibrate
+from daemon.research.latency_calibration import calibrate_latency
 from daemon.research.runs import SPOOL_FOLDER
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from daemon.research.backtest_result import BacktestStatus, Priority
     from daemon.research.backtests import Backtests
     from daemon.research.calibration import Calibration, CalibrationRequest
+    from daemon.research.latency_calibration import LatencyCalibration, LatencyRequest
     from daemon.research.monte_carlo_records import MonteCarloRequest, Simulation
     from daemon.research.monte_carlos import MonteCarlos
     from daemon.research.optimization.request import OptimizationRequest
@@ -64,6 +66,9 @@ class Writer(Protocol):
 
     def calibrate(self, request: CalibrationRequest) -> Calibration:
         """Fit and store a symbol's impact parameters."""
+
+    def calibrate_latency(self, request: LatencyRequest) -> LatencyCalibration:
+        """Measure and store a symbol's feed latency."""
 
     def start(self, request: ProbeRequest) -> str:
         """Start a run; returns its id."""
@@ -160,6 +165,10 @@ class LocalWriter:
     def calibrate(self, request: CalibrationRequest) -> Calibration:
         """Fit and store a symbol's impact parameters."""
         return calibrate(self._store.bars, request)
+
+    def calibrate_latency(self, request: LatencyRequest) -> LatencyCalibration:
+        """Measure and store a symbol's feed latency."""
+        return calibrate_latency(self._store.bars, request)
 
     def start(self, request: ProbeRequest) -> str:
         """Start a run on this process's executor."""

@@ -360,9 +360,9 @@ class Latency(_Struct, frozen=True):
 class Queue(_Struct, frozen=True):
     """How resting orders are thought to stand in a book's queues. `docs/book.md` defines each word.
 
-    model: what a level that shrinks does to the quantity ahead. exponent: of `power`. self_trade: which order ends where
-    two of the run's own would trade with each other. replace: whether a smaller quantity at the same price keeps its
-    place.
+    model: what a level that shrinks does to the quantity ahead. exponent: of `power`. self_trade: which order ends
+    where two of the run's own would trade with each other. replace: whether a smaller quantity at the same price keeps
+    its place.
     """
 
     model: Literal["risk_averse", "power", "log", "trade_only"] = "risk_averse"

@@ -100,6 +100,9 @@ class Code(StrEnum):
     # Work in progress.
     DAEMON_UNREACHABLE = "DAEMON_UNREACHABLE"
     WORKER_CRASHED = "WORKER_CRASHED"
+    STRATEGY_RAISED = "STRATEGY_RAISED"
+    STRATEGY_TIMEOUT = "STRATEGY_TIMEOUT"
+    STRATEGY_MEMORY = "STRATEGY_MEMORY"
     NO_ROWS = "NO_ROWS"
     OUTPUT_UNWRITABLE = "OUTPUT_UNWRITABLE"
     PACKAGE_MISSING = "PACKAGE_MISSING"
@@ -191,3 +194,10 @@ class StoreCorrupt(AtlasError):  # noqa: N818
 
 class JobFailed(AtlasError):  # noqa: N818
     """A unit of work died; the run says which, and can be resumed."""
+
+
+class StrategyFailed(AtlasError):  # noqa: N818
+    """A strategy of the user's own raised or outran its budget: its author corrects it, or raises the budget.
+
+    details["traceback"]: lines of its own file, where it raised.
+    """

@@ -12,7 +12,7 @@ import numpy as np
 
 from daemon.core.ticks import BUY, SELL
 from daemon.engine.book import NO_ASK, NO_BID
-from daemon.engine.orders import ORDER, Force, Kind
+from daemon.engine.orders import Force, Kind
 
 if TYPE_CHECKING:
     from daemon.core.market import Float64s, Int64s
@@ -35,8 +35,24 @@ NEW: Final = 0
 CANCEL: Final = 1
 REPLACE: Final = 2
 
-REQUEST: Final = np.dtype([("what", "i8"), ("order", ORDER)], align=True)
-"""What a handler asks for. order: for CANCEL and REPLACE its id, quantity and price alone count."""
+REQUEST: Final = np.dtype(
+    [
+        ("what", "i8"),
+        ("order", "i8"),
+        ("symbol", "i8"),
+        ("kind", "i8"),
+        ("side", "i8"),
+        ("force", "i8"),
+        ("quantity", "f8"),
+        ("price", "f8"),
+        ("stop", "f8"),
+        ("good_ns", "i8"),
+        ("post_only", "i8"),
+        ("reduce_only", "i8"),
+    ],
+    align=True,
+)
+"""What a handler asks for. order: its id; of CANCEL nothing else counts, of REPLACE quantity and price do."""
 
 EVENT: Final = np.dtype(
     [
@@ -208,21 +224,24 @@ class Context(NamedTuple):
         return self.symbols["row"][at] - self.symbols["first_row"][at]  # type: ignore[no-any-return]
 
     def close(self, back: int = 0, symbol: int = HERE) -> float:
-        """Return the close of the last bar, or of `back` bars before it; NaN before the first bar."""
-        return self.value(3, back, symbol)
+        """Return the close of the last bar, or of `back` bars before it; NaN before the first, ValueError below 0."""
+        row = self._row(back, symbol)
+        return self.values[3, row] if row >= 0 else np.nan
 
     def value(self, column: int, back: int = 0, symbol: int = HERE) -> float:
-        """Return a declared column at the last bar's close, or `back` bars before; NaN before the first bar.
+        """Return a declared column as of the last bar's close, or of `back` bars before; NaN before the first bar.
 
         ValueError for a `back` below 0: that bar has not closed yet.
         """
+        row = self._row(back, symbol)
+        return self.columns[column, row] if row >= 0 else np.nan
+
+    def _row(self, back: int, symbol: int) -> int:
         if back < 0:
             raise ValueError("a strategy cannot look ahead: `back` is below 0")
         at = self.event["symbol"][0] if symbol < 0 else symbol
         row = self.symbols["row"][at] - 1 - back
-        if row < self.symbols["first_row"][at]:
-            return np.nan
-        return self.columns[column, row]  # type: ignore[no-any-return]
+        return row if row >= self.symbols["first_row"][at] else -1
 
     # Orders.
 
@@ -247,22 +266,23 @@ class Context(NamedTuple):
         at = self.event["symbol"][0] if symbol < 0 else symbol
         if at >= self.symbols.size:
             raise ValueError("there is no such symbol")
-        row = self._request(NEW, self.account["next_id"][0] + self.account["new_requests"][0] + 1)
+        order = self.account["next_id"][0] + self.account["new_requests"][0] + 1
+        row = self._request(NEW, order)
         self.account["new_requests"][0] += 1
-        order = self.requests["order"]
-        limit_kind = _LIMIT_KIND if stop == 0.0 else _STOP_LIMIT_KIND
-        market_kind = _MARKET_KIND if stop == 0.0 else _STOP_KIND
-        order["symbol"][row] = at
-        order["kind"][row] = market_kind if price == MARKET else limit_kind
-        order["side"][row] = side
-        order["force"][row] = force
-        order["quantity"][row] = quantity
-        order["price"][row] = price
-        order["stop"][row] = stop
-        order["post_only"][row] = post_only
-        order["reduces"][row] = reduce_only
-        order["expires_ns"][row] = good_ns
-        return order["id"][row]  # type: ignore[no-any-return]
+        self.requests["symbol"][row] = at
+        if stop == 0.0:
+            self.requests["kind"][row] = _MARKET_KIND if price == MARKET else _LIMIT_KIND
+        else:
+            self.requests["kind"][row] = _STOP_KIND if price == MARKET else _STOP_LIMIT_KIND
+        self.requests["side"][row] = side
+        self.requests["force"][row] = force
+        self.requests["quantity"][row] = quantity
+        self.requests["price"][row] = price
+        self.requests["stop"][row] = stop
+        self.requests["post_only"][row] = post_only
+        self.requests["reduce_only"][row] = reduce_only
+        self.requests["good_ns"][row] = good_ns
+        return order  # type: ignore[no-any-return]
 
     def cancel(self, order: int) -> None:
         """Ask for an order's end. One that is not there when the cancel arrives is counted, nothing else happens."""
@@ -271,8 +291,8 @@ class Context(NamedTuple):
     def replace(self, order: int, quantity: float, price: float) -> None:
         """Ask for another quantity (what is still to fill) and price of a limit order, which keeps its id."""
         row = self._request(REPLACE, order)
-        self.requests["order"]["quantity"][row] = quantity
-        self.requests["order"]["price"][row] = price
+        self.requests["quantity"][row] = quantity
+        self.requests["price"][row] = price
 
     def remaining(self, order: int) -> float:
         """Return what is still to fill of an order, on its way or at the venue; 0 for one that has ended."""
@@ -293,7 +313,8 @@ class Context(NamedTuple):
             raise ValueError("more orders, cancels and replacements in one call than a strategy may ask for")
         self.account["requests"][0] = row + 1
         self.requests["what"][row] = what
-        self.requests["order"]["id"][row] = order
+        self.requests["order"][row] = order
+        self.requests["symbol"][row] = self.event["symbol"][0]
         return row  # type: ignore[no-any-return]
 
 
@@ -332,6 +353,24 @@ class Strategy:
 
 
 __all__ = [
-    "BUY", "CANCEL", "EVENT", "FOK", "GTC", "HERE", "IOC", "MARKET", "MOST_REQUESTS", "NEW", "REPLACE", "REQUEST",
-    "SELL", "Bar", "Column", "Context", "Fill", "Parameter", "Strategy", "Trade",
+    "BUY",
+    "CANCEL",
+    "EVENT",
+    "FOK",
+    "GTC",
+    "HERE",
+    "IOC",
+    "MARKET",
+    "MOST_REQUESTS",
+    "NEW",
+    "REPLACE",
+    "REQUEST",
+    "SELL",
+    "Bar",
+    "Column",
+    "Context",
+    "Fill",
+    "Parameter",
+    "Strategy",
+    "Trade",
 ]

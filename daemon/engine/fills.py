@@ -104,14 +104,14 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
         return 0.0
     asked = quantity
     spread, push = _slippage(cost, market, quantity, is_maker)
-    price = _price(order.kind, order.price, side, reference, spread + push, market.tick, is_maker)
+    price = _price(order.kind, order.price, side, reference, spread + push, market, is_maker)
     if not closing:
         allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
         if allowed < quantity:
             # What is beyond the money is cut: it does not wait for more.
             quantity = wanted = allowed
             spread, push = _slippage(cost, market, quantity, is_maker)
-            price = _price(order.kind, order.price, side, reference, spread + push, market.tick, is_maker)
+            price = _price(order.kind, order.price, side, reference, spread + push, market, is_maker)
         if quantity <= 0.0:
             end(desk, symbol, place, _NO_MONEY)
             return 0.0
@@ -167,11 +167,11 @@ def fits(desk: Desk, symbol: int, place: int, reference: float) -> bool:
     if closed > 0.0:
         # What is closed first pays for what is opened.
         spread, push = _slippage(cost, market, closed, bool(0))
-        price = _price(order.kind, order.price, side, reference, spread + push, market.tick, bool(0))
+        price = _price(order.kind, order.price, side, reference, spread + push, market, bool(0))
         account[0].cash -= side * closed * price + (closed * price * rate + fixed)
         symbols[symbol].quantity = 0.0
     spread, push = _slippage(cost, market, opened, bool(0))
-    price = _price(order.kind, order.price, side, reference, spread + push, market.tick, bool(0))
+    price = _price(order.kind, order.price, side, reference, spread + push, market, bool(0))
     allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
     account[0].cash = cash
     symbols[symbol].quantity = held
@@ -188,7 +188,7 @@ def _is_too_small(
     if offered <= 0.0:
         return False
     spread, push = _slippage(desk.costs[symbol], market, offered, bool(0))
-    price = _price(order.kind, order.price, order.side, reference, spread + push, market.tick, bool(0))
+    price = _price(order.kind, order.price, order.side, reference, spread + push, market, bool(0))
     allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
     is_first = order.filled == 0.0 or market.quantity == 0.0
     return offered <= allowed and is_first and min(wanted, allowed) * reference < market.min_notional
@@ -212,8 +212,11 @@ def _slippage(
     quantity: float,
     is_maker: bool,  # noqa: FBT001
 ) -> tuple[float, float]:
-    """Return half spread and impact of a quantity as scaled fractions of the price; makers pay neither."""
-    if is_maker:
+    """Return half spread and impact of a quantity as scaled fractions of the price.
+
+    Makers pay neither, and what takes a level of a book pays the level.
+    """
+    if is_maker or market.taken_level > 0.0:
         return 0.0, 0.0
     spread = min(cost.half_spread * cost.scale, MAX_SLIPPAGE)
     push = impact(cost, quantity, market.volume, market.sigma, market.day_volume) * cost.scale
@@ -227,13 +230,15 @@ def _price(
     side: int,
     reference: float,
     slippage: float,
-    tick: float,
+    market: Any,
     is_maker: bool,  # noqa: FBT001
 ) -> float:
     """Move the reference against an order that takes, to the tick beyond, never past its limit; makers get theirs."""
     if is_maker:
         return reference
-    price = on_step(reference * (1.0 + side * slippage), tick, side)
+    if market.taken_level > 0.0:
+        return market.taken_level  # type: ignore[no-any-return]
+    price = on_step(reference * (1.0 + side * slippage), market.tick, side)
     if price <= 0.0:
         price = reference
     if kind == _LIMIT:

@@ -13,11 +13,16 @@ import numpy as np
 
 from daemon.core.backtest import Reason
 from daemon.core.market import Float64s, Int64s
+from daemon.engine.book import LAST, Books, DepthRows, replay
+from daemon.engine.book_matching import arrive, at_book, at_trade, book_is_sound
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
 from daemon.engine.fills import fill
+from daemon.engine.intrinsics import call_at
 from daemon.engine.jit import constants, kernel
+from daemon.engine.latency import Delays, feed_delay
 from daemon.engine.matching import at_price, at_quote, walk_bar
-from daemon.engine.orders import NEVER_NS, Desk, Records, Reference
+from daemon.engine.orders import NEVER_NS, Desk, Records, Reference, Status
+from daemon.engine.requests import COMPILED, IN_PYTHON, Calls, take_message, take_requests
 from daemon.engine.working import rearm, send
 
 
@@ -28,15 +33,21 @@ class Pause(IntEnum):
     WANTS_TICKS = 1  # of the feed `account.wanted_feed`
     LOG_FULL = 2
     BREATH = 3  # enough events for one step
+    CALL = 4  # of the own strategy's handler that `calls.event` names
 
 
 _OPEN, _TRADE, _CLOSE = constants([Reference.OPEN, Reference.TRADE, Reference.CLOSE])
 (_MANUAL,) = constants([Reason.MANUAL])
-_DONE, _WANTS_TICKS, _LOG_FULL, _BREATH = constants(Pause)
+_DONE, _WANTS_TICKS, _LOG_FULL, _BREATH, _CALL = constants(Pause)
 _FIRST, _NEVER_NS = constants([0, NEVER_NS])
+(_FILLED,) = constants([Status.FILLED])
 
 TRADES: Final = 0
 QUOTES: Final = 1
+DEPTH: Final = 2
+
+# Handlers of an own strategy, as of `own.Handler`.
+_ON_BAR, _ON_TRADE, _ON_BOOK, _ON_FILL, _ON_TIMER = constants(range(5))
 
 ORDERS_A_SYMBOL: Final = 512
 # Rows that are free before each event, for each symbol: each of its orders may fill in two parts, and what it sends.
@@ -66,14 +77,16 @@ class Decisions(NamedTuple):
 class Feeds(NamedTuple):
     """Ticks of all feeds, a row each, chunk by chunk.
 
-    time_ns: (feeds, capacity) int64. first, second: (feeds, capacity) float64: price and size, or bid and ask.
-    symbol, kind: (feeds,) int64. at, stop: (feeds,) int64, rows of the chunk that are next and in use.
-    is_over: (feeds,) uint8, whether no chunk follows.
+    time_ns: (feeds, capacity) int64. first, second: (feeds, capacity) float64: price and size, or bid and ask; of
+    depth nothing, its rows are `DepthRows` over the same times. aggressor: (feeds, capacity) int8, of trades against a
+    book: 1 bought, -1 sold, 0 unknown. symbol, kind: (feeds,) int64. at, stop: (feeds,) int64, rows of the chunk that
+    are next and in use. is_over: (feeds,) uint8, whether no chunk follows.
     """
 
     time_ns: Int64s
     first: Float64s
     second: Float64s
+    aggressor: Records
     symbol: Int64s
     kind: Int64s
     at: Int64s
@@ -91,6 +104,10 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     listed: Records,
     bars: Decisions,
     ticks: Feeds,
+    depth: DepthRows,
+    books: Books,
+    calls: Calls,
+    delays: Delays,
     width_ns: int,
     budget: int,
     spare: Records,
@@ -106,10 +123,46 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     desk = Desk(orders, symbols, account, settings, costs, log)
     count = symbols.size
     feeds = ticks.at.size
-    on_ticks = settings[0].on_ticks
+    on_ticks, on_book = settings[0].on_ticks, settings[0].on_book
     margin = LOG_MARGIN * count
     last_event = account[0].events + budget
+    modes, event = calls.modes, calls.event
+    address, table = calls.places[0], calls.places[1]
+    start_ns, timer_every_ns = calls.start_ns[0], calls.timer_ns[0]
+    is_own = bool(modes[_ON_BAR] | modes[_ON_TRADE] | modes[_ON_BOOK] | modes[_ON_FILL] | modes[_ON_TIMER])
+    tells_trades, tells_books = modes[_ON_TRADE] != 0, modes[_ON_BOOK] != 0
+    message_width_ns = 0 if on_ticks else width_ns
     while True:
+        if is_own:
+            # What a handler asked for goes out before anything else happens; then it hears of fills, then the rest.
+            if account[0].requests > 0:
+                take_requests(desk, calls, delays, message_width_ns)
+            handler = np.int64(-1)
+            if account[0].told_rows < account[0].log_rows:
+                row = account[0].told_rows
+                account[0].told_rows = row + 1
+                if modes[_ON_FILL] == 0 or log[row].status != _FILLED:
+                    continue
+                handler = _ON_FILL
+                event[0].symbol, event[0].order, event[0].side = log[row].symbol, log[row].order_id, log[row].side
+                event[0].size, event[0].price = log[row].quantity, log[row].price
+                event[0].is_maker = log[row].is_maker
+            elif account[0].called < account[0].calls:
+                waiting = calls.waiting[account[0].called]
+                handler = waiting.kind
+                event[0].symbol = waiting.symbol
+                event[0].price, event[0].size, event[0].side = waiting.price, waiting.size, waiting.side
+                account[0].called += 1
+            if handler >= 0:
+                event[0].kind = handler
+                delay_ns = feed_delay(delays, event[0].symbol, account[0].now_ns)
+                account[0].seen_ns = max(account[0].seen_ns, account[0].now_ns + delay_ns)
+                event[0].now_ns = account[0].seen_ns
+                if modes[handler] == IN_PYTHON:
+                    return _CALL  # type: ignore[no-any-return]
+                call_at(address, table, handler)
+                continue
+            account[0].calls = account[0].called = 0
         if account[0].log_rows + margin > log.size or account[0].samples >= sample_ns.size:
             return _LOG_FULL  # type: ignore[no-any-return]
         if account[0].events >= last_event:
@@ -135,6 +188,34 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         if bar_ns == NEVER_NS and feed < 0:
             break
         now_ns = min(bar_ns, tick_ns)
+        due_ns, wake_symbol = _NEVER_NS, -1
+        if is_own or on_book:
+            # Messages, orders on their way to a book, and timers that are due before it.
+            if account[0].first_message < account[0].next_message:
+                due_ns = calls.messages[account[0].first_message % calls.messages.size].arrives_ns
+            reach_ns = now_ns if on_ticks or bar_ns > tick_ns else now_ns - width_ns
+            if on_book:
+                for symbol in range(count):
+                    if symbols[symbol].wake_ns < due_ns:
+                        due_ns, wake_symbol = symbols[symbol].wake_ns, symbol
+            if timer_every_ns > 0 and account[0].timer_at_ns < due_ns:
+                due_ns = account[0].timer_at_ns
+                if due_ns <= now_ns:
+                    account[0].now_ns = max(account[0].now_ns, due_ns)
+                    account[0].seen_ns = max(account[0].seen_ns, account[0].timer_ns)
+                    calls.waiting[account[0].calls].kind = _ON_TIMER
+                    calls.waiting[account[0].calls].symbol = 0
+                    account[0].calls += 1
+                    account[0].timer_ns += timer_every_ns
+                    delay_ns = feed_delay(delays, _FIRST, account[0].timer_ns)
+                    account[0].timer_at_ns = account[0].timer_ns - delay_ns
+                    continue
+            elif due_ns <= reach_ns:
+                if wake_symbol >= 0:
+                    arrive(desk, books, wake_symbol, due_ns)
+                else:
+                    take_message(desk, books, calls)
+                continue
         listed_ns = listed[account[0].listed].sent_ns if account[0].listed < listed.size else NEVER_NS
         if listed_ns < now_ns or (listed_ns == now_ns and bar_ns > now_ns):
             _send_listed(desk, listed)
@@ -223,6 +304,10 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     close, atr = bars.values[3, row], bars.atr[row]
                     decide(desk, symbol, bar_ns, close, signals, atr)
                     rearm(desk, symbol)
+                if modes[_ON_BAR] != 0 and bar_ns > start_ns:
+                    calls.waiting[account[0].calls].kind = _ON_BAR
+                    calls.waiting[account[0].calls].symbol = symbol
+                    account[0].calls += 1
             # The account at this close.
             worth, cost = 0.0, 0.0
             for symbol in range(count):
@@ -243,7 +328,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
             ticks.at[feed] = ticks.stop[feed]
             continue
         # A run of one feed's ticks, as far as nothing else comes between.
-        until_ns = min(until_ns, bar_ns, listed_ns)
+        until_ns = min(until_ns, bar_ns, listed_ns, due_ns)
         for each in range(count):
             _pay_funding(symbols, account, bars, each, tick_ns)
             if symbols[each].funding_row < symbols[each].funding_stop:
@@ -251,7 +336,33 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         at, stop = ticks.at[feed], ticks.stop[feed]
         begun = at
         stop = min(stop, at + budget)
-        if ticks.kind[feed] == QUOTES:
+        if ticks.kind[feed] == DEPTH:
+            tells = tells_books and tick_ns >= start_ns
+            at = replay(
+                books,
+                depth,
+                feed,
+                symbol,
+                at,
+                stop,
+                until_ns,
+                tells,
+                orders,
+                symbols[symbol].orders,
+                settings[0].queue_model,
+                settings[0].queue_exponent,
+            )
+            if at > begun and depth.marks[feed, at - 1] & LAST:
+                time_ns = ticks.time_ns[feed, at - 1]
+                book = books.state[symbol]
+                if book.ask <= book.highest_buy or book.bid >= book.lowest_sell or book.is_reached:
+                    at_book(desk, books, symbol, time_ns)
+                if tells and book_is_sound(books, symbol):
+                    account[0].now_ns = time_ns
+                    calls.waiting[account[0].calls].kind = _ON_BOOK
+                    calls.waiting[account[0].calls].symbol = symbol
+                    account[0].calls += 1
+        elif ticks.kind[feed] == QUOTES:
             while at < stop and ticks.time_ns[feed, at] < until_ns:
                 bid, ask = ticks.first[feed, at], ticks.second[feed, at]
                 # A quote that is none, or crossed, is as good as no quote.
@@ -265,6 +376,50 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     at_quote(desk, symbol, time_ns)
                     rearm(desk, symbol)
                     break
+        elif tells_trades:
+            # As below, trade by trade: a compiled handler is called here, for a call of its own costs more than it.
+            while at < stop and ticks.time_ns[feed, at] < until_ns:
+                price, size = ticks.first[feed, at], ticks.second[feed, at]
+                time_ns = ticks.time_ns[feed, at]
+                aggressor: Any = np.int64(ticks.aggressor[feed, at])
+                at += 1
+                market = symbols[symbol]
+                market.mark = price
+                if price <= market.low_trigger or price >= market.high_trigger or time_ns >= market.wake_ns:
+                    if on_book:
+                        at_trade(desk, books, symbol, price, size, aggressor, time_ns)
+                    else:
+                        at_price(desk, symbol, price, time_ns, _TRADE, size)
+                        rearm(desk, symbol)
+                elif market.quantity != 0.0:
+                    market.best = max(market.best, price)
+                    market.worst = min(market.worst, price)
+                account[0].now_ns = time_ns
+                if time_ns < start_ns:
+                    continue
+                delay_ns = feed_delay(delays, symbol, time_ns)
+                account[0].seen_ns = max(account[0].seen_ns, time_ns + delay_ns)
+                if account[0].log_rows > account[0].told_rows:
+                    # It hears of its fills first.
+                    waiting = calls.waiting[0]
+                    waiting.kind, waiting.symbol = _ON_TRADE, symbol
+                    waiting.price, waiting.size, waiting.side = price, size, aggressor
+                    account[0].calls = 1
+                    break
+                event[0].kind = _ON_TRADE
+                event[0].symbol = symbol
+                event[0].now_ns = account[0].seen_ns
+                event[0].price = price
+                event[0].size = size
+                event[0].side = aggressor
+                if modes[_ON_TRADE] == COMPILED:
+                    call_at(address, table, _ON_TRADE)
+                    if account[0].requests > 0:
+                        break
+                else:
+                    ticks.at[feed] = at
+                    account[0].events += at - begun
+                    return _CALL  # type: ignore[no-any-return]
         else:
             low, high = symbols[symbol].low_trigger, symbols[symbol].high_trigger
             wake_ns = min(symbols[symbol].wake_ns, until_ns)
@@ -287,12 +442,17 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
             if at < stop and ticks.time_ns[feed, at] < until_ns:
                 price, time_ns = ticks.first[feed, at], ticks.time_ns[feed, at]
                 symbols[symbol].mark = price
-                at_price(desk, symbol, price, time_ns, _TRADE, ticks.second[feed, at])
-                rearm(desk, symbol)
+                if on_book:
+                    aggressor = np.int64(ticks.aggressor[feed, at])
+                    at_trade(desk, books, symbol, price, ticks.second[feed, at], aggressor, time_ns)
+                else:
+                    at_price(desk, symbol, price, time_ns, _TRADE, ticks.second[feed, at])
+                    rearm(desk, symbol)
                 at += 1
         ticks.at[feed] = at
         account[0].events += at - begun
-        account[0].now_ns = ticks.time_ns[feed, at - 1]
+        if at > begun:
+            account[0].now_ns = ticks.time_ns[feed, at - 1]
     return _DONE  # type: ignore[no-any-return]
 
 

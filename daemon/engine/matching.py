@@ -63,7 +63,7 @@ def _is_through(settings: Records, side: int, limit: float, price: float) -> boo
 
 
 @kernel
-def at_price(  # noqa: C901, PLR0912 - a branch an order type
+def at_price(  # noqa: C901 - a branch an order type
     desk: Desk,
     symbol: int,
     price: float,
@@ -101,15 +101,8 @@ def at_price(  # noqa: C901, PLR0912 - a branch an order type
             quoted = symbols[symbol].ask if order.side > 0 else symbols[symbol].bid
             if (quoted - price) * order.side >= 0.0:
                 taking, kind = quoted, _QUOTE
-        if order.kind == _TRAILING:
-            _trail(orders, symbol, place, price)
-        if order.kind in (_STOP, _STOP_LIMIT) and (price - order.stop) * order.side >= 0.0:
-            _trigger(desk, symbol, place)
+        if order.kind not in (_MARKET, _LIMIT) and stop_or_trail(desk, symbol, place, price):
             arrives = True
-        elif order.kind == _TRAILING and order.extreme > 0.0:
-            level = trailing_level(orders, symbol, place)
-            if (price - level) * order.side >= 0.0:
-                _trigger(desk, symbol, place)
         if order.kind == _MARKET:
             _take(desk, symbol, place, taking, kind)
         elif order.kind == _LIMIT:
@@ -119,6 +112,21 @@ def at_price(  # noqa: C901, PLR0912 - a branch an order type
                 offered -= fill(desk, symbol, place, order.price, _LEVEL, offered, bool(1))
         place += 1
     sweep(orders, symbols, symbol)
+
+
+@kernel
+def stop_or_trail(desk: Desk, symbol: int, place: int, price: float) -> bool:
+    """Let a stop or trailing stop see a price; tells whether that triggered it."""
+    orders = desk.orders
+    order = orders[symbol, place]
+    if order.kind == _TRAILING:
+        _trail(orders, symbol, place, price)
+        reached = order.extreme > 0.0 and (price - trailing_level(orders, symbol, place)) * order.side >= 0.0
+    else:
+        reached = (price - order.stop) * order.side >= 0.0
+    if reached:
+        _trigger(desk, symbol, place)
+    return reached  # type: ignore[no-any-return]
 
 
 @kernel

@@ -52,6 +52,8 @@ class Status(IntEnum):
     EXPIRED = 5
     TOO_MANY = 6  # no room for another order of the symbol
     NOTHING_HELD = 7  # an order that reduces, and there is no position that it could
+    SELF_TRADE = 8  # it would have traded with another order of the run
+    INVALID = 9  # no venue takes it: NaN, a quantity or a price that is not above 0
 
 
 class Reference(IntEnum):
@@ -62,6 +64,19 @@ class Reference(IntEnum):
     TRADE = 2
     QUOTE = 3
     CLOSE = 4
+    BOOK = 5
+
+
+# How a queue moves (`core.backtest.Queue`), and which order of two that would trade with each other ends.
+RISK_AVERSE: Final = 0
+POWER: Final = 1
+LOG_POWER: Final = 2
+TRADE_ONLY: Final = 3
+_MODELS: Final = {"risk_averse": RISK_AVERSE, "power": POWER, "log": LOG_POWER, "trade_only": TRADE_ONLY}
+CANCEL_NEWEST: Final = 0
+CANCEL_OLDEST: Final = 1
+CANCEL_BOTH: Final = 2
+_SELF_TRADES: Final = {"cancel_newest": CANCEL_NEWEST, "cancel_oldest": CANCEL_OLDEST, "cancel_both": CANCEL_BOTH}
 
 
 ORDER: Final = np.dtype(
@@ -84,6 +99,12 @@ ORDER: Final = np.dtype(
         ("sent_ns", "i8"),
         ("live_ns", "i8"),
         ("expires_ns", "i8"),
+        ("good_ns", "i8"),  # of an own strategy: for how long it stays once it is there, 0 for ever
+        ("level", "i8"),  # against a book: tick of a limit's price
+        ("joined", "i8"),  # place among all that joined a queue, from 1; 0 for an order that does not rest
+        ("ahead", "f8"),  # base units in front of it in its queue
+        ("traded", "f8"),  # at its level since the level last changed
+        ("met", "f8"),  # of what the other side shows at or beyond its price, given to it so far
         ("oco", "i8"),  # orders of one number: a fill of one cancels the others
         ("parent", "i8"),  # entry whose exits these are: a fill of one takes its quantity from the others
         ("target", "f8"),  # exits that a fill sends, as distances; 0 for none
@@ -119,6 +140,7 @@ SYMBOL: Final = np.dtype(
         ("bid", "f8"),
         ("ask", "f8"),
         ("room", "f8"),  # base units that orders may still take
+        ("taken_level", "f8"),  # price of the level of a book that is being taken, 0 for none
         ("volume", "f8"),  # of the bar that participation is judged by
         ("sigma", "f8"),
         ("day_volume", "f8"),
@@ -129,6 +151,7 @@ SYMBOL: Final = np.dtype(
         ("wake_ns", "i8"),
         ("orders", "i8"),
         ("entries", "i8"),  # orders that wait to open
+        ("first_row", "i8"),
         ("row", "i8"),
         ("stop_row", "i8"),
         ("funding_row", "i8"),
@@ -158,6 +181,19 @@ ACCOUNT: Final = np.dtype(
         ("lost", "f8"),
         ("tries", "i8"),  # bars that were walked both ways
         ("lost_rows", "i8"),  # of the log, for want of room: none, or the run is void
+        ("joins", "i8"),  # orders that joined a queue so far
+        ("requests", "i8"),  # of an own strategy, that wait to be sent
+        ("new_requests", "i8"),  # of them, orders
+        ("calls", "i8"),  # of an own strategy, that wait
+        ("called", "i8"),  # of them, made
+        ("told_rows", "i8"),  # of the log, whose fills an own strategy knows
+        ("seen_ns", "i8"),  # the strategy's clock
+        ("arrived_ns", "i8"),  # when the last message that was sent reaches the venue
+        ("first_message", "i8"),  # messages that arrived, and that were sent, counted from the run's start
+        ("next_message", "i8"),
+        ("timer_ns", "i8"),  # next call of a timer, by the strategy's clock
+        ("timer_at_ns", "i8"),  # the same, by the venue's
+        ("lost_cancels", "i8"),  # cancels and replacements of orders that were not there
     ],
     align=True,
 )
@@ -182,6 +218,11 @@ SETTINGS: Final = np.dtype(
         ("is_optimistic", "i1"),
         ("needs_through", "i1"),  # a price that only touches does not fill
         ("on_ticks", "i1"),
+        ("on_book", "i1"),
+        ("queue_model", "i8"),
+        ("queue_exponent", "f8"),
+        ("self_trade", "i8"),
+        ("reducing_keeps", "i1"),
         ("entry_kind", "i8"),
         ("entry_force", "i8"),
         ("entry_post_only", "i1"),
@@ -295,7 +336,7 @@ def settings_of(spec: BacktestSpec, year_days: int, *, optimistic: bool) -> Reco
     record = np.zeros(1, dtype=SETTINGS)
     account, entry, width_ns = spec.account, spec.entry_order, spec.timeframe.ns
     markets = len(spec.markets)
-    on_ticks = spec.fills == "ticks"
+    on_ticks = spec.fills != "bars"
     delay_ns = spec.latency.feed_ns + spec.latency.order_ns
     listed_ns = spec.latency.order_ns
     if not on_ticks:
@@ -314,6 +355,11 @@ def settings_of(spec: BacktestSpec, year_days: int, *, optimistic: bool) -> Reco
         "is_optimistic": optimistic,
         "needs_through": spec.limit_fills == "through",
         "on_ticks": on_ticks,
+        "on_book": spec.fills == "book",
+        "queue_model": _MODELS[spec.queue.model],
+        "queue_exponent": spec.queue.exponent,
+        "self_trade": _SELF_TRADES[spec.queue.self_trade],
+        "reducing_keeps": spec.queue.replace == "reducing_keeps",
         "entry_kind": _KINDS[entry.type],
         "entry_force": _FORCES[entry.time_in_force],
         "entry_post_only": entry.post_only,

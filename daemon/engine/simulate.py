@@ -8,20 +8,28 @@ fed chunk by chunk; between chunks, and every so many events, the loop returns: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import numpy as np
 
-from daemon.core.backtest import slippages_of
+from daemon.core.backtest import NoSlippage, slippages_of
 from daemon.core.market import NS_PER_DAY, Float64s, Int64s
-from daemon.engine.costs import record_of
-from daemon.engine.loop import LOG_MARGIN, ORDERS_A_SYMBOL, QUOTES, TRADES, Decisions, Feeds, Pause, step
+from daemon.engine.book import LAST, DepthRows, depth_rows, lay, make_books, rescale
+from daemon.engine.context import Context
+from daemon.engine.costs import record_of as costs_of
+from daemon.engine.latency import delays_of
+from daemon.engine.loop import DEPTH, LOG_MARGIN, ORDERS_A_SYMBOL, QUOTES, TRADES, Decisions, Feeds, Pause, step
 from daemon.engine.orders import ACCOUNT, LOG, NEVER_NS, ORDER, SYMBOL, Records, listed_orders, settings_of
+from daemon.engine.own import call, compile_strategy, instance_of, modes_of, record_of, table_of
+from daemon.engine.requests import calls_of, no_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from daemon.core.backtest import BacktestSpec
+    from daemon.engine.context import Strategy
+    from daemon.engine.latency import Delays
+    from daemon.engine.own import Compiled, OwnStrategy
 
 _LOG_ROWS: Final = 32_768
 _SAMPLES: Final = 65_536
@@ -29,19 +37,53 @@ _EVENTS_A_STEP: Final = 2_000_000
 
 
 class Chunk(NamedTuple):
-    """Ticks of one feed: (n,) int64 ns UTC ascending, and two (n,) float64 columns."""
+    """Ticks of one feed: (n,) int64 ns UTC ascending, and two (n,) float64 columns.
+
+    aggressor: of trades against a book, (n,) int8, 1 bought, -1 sold, 0 unknown; None where nobody asks.
+    """
 
     time_ns: Int64s
     first: Float64s
     second: Float64s
+    aggressor: Records | None = None
+
+
+class DepthChunk(NamedTuple):
+    """Rows of depth as they are stored: (n,) columns, whole numbers of 10^-decimals."""
+
+    time_ns: Int64s
+    id: Int64s
+    side: Records
+    price: Int64s
+    size: Int64s
+    flags: Records
+    price_decimals: int
+    size_decimals: int
 
 
 class Feed(NamedTuple):
-    """A stream of ticks. symbol: place in the specification's markets. kind: TRADES or QUOTES."""
+    """A stream of ticks. symbol: place in the specification's markets. kind: TRADES, QUOTES or DEPTH.
+
+    chunks: of Chunk, or of DepthChunk. Against a book a symbol's trades come before its depth.
+    """
 
     symbol: int
     kind: int
-    chunks: Iterator[Chunk]
+    chunks: Iterator[Chunk] | Iterator[DepthChunk]
+
+
+class OwnRun(NamedTuple):
+    """An own strategy to be run. parameters: values by name, the others have their defaults.
+
+    columns: by symbol (k, bars) float64, in the order in which the strategy declares them. folder: for what is
+    compiled, "" to compile anew. start_ns: nothing is told before.
+    """
+
+    strategy: OwnStrategy
+    parameters: Mapping[str, float]
+    columns: Sequence[Float64s]
+    folder: str = ""
+    start_ns: int = 0
 
 
 class Samples(NamedTuple):
@@ -55,12 +97,18 @@ class Samples(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run leaves. log: LOG records. events: bars and ticks. tries: bars that were walked both ways."""
+    """What a run leaves. log: LOG records. events: bars and ticks. tries: bars that were walked both ways.
+
+    books: STATE records of the symbols, empty for a run without. lost_cancels: cancels and replacements of orders that
+    were not there.
+    """
 
     log: Records
     samples: Samples
     events: int
     tries: int
+    books: Records
+    lost_cancels: int
 
 
 class Progress(NamedTuple):
@@ -82,19 +130,26 @@ class Simulation:
         optimistic: bool = False,
         year_days: int = 365,
         orders: Records | None = None,
+        own: OwnRun | None = None,
+        delays: Delays | None = None,
         chunk_rows: int = 65_536,
     ) -> None:
         """Prepare a run.
 
         bars: one a market of the specification, in its order. feeds: streams of ticks, none for fills on bars.
-        orders: ORDER records in order of sent_ns, instead of those of the specification's own list.
+        orders: ORDER records in order of sent_ns, instead of those of the specification's own list. own: the strategy
+        of a specification whose program is one. delays: of its messages, where they are not the specification's
+        constants.
         """
         count = len(bars)
         self._feeds = list(feeds)
         self._decisions = Decisions(*(_joined([getattr(each, name) for each in bars]) for name in Decisions._fields))
         self._width_ns = spec.timeframe.ns
         self._settings = settings_of(spec, year_days, optimistic=optimistic)
-        self._costs = record_of(spec.costs, slippages_of(spec), spec.timeframe.ns / NS_PER_DAY)
+        on_book = spec.fills == "book"
+        # Who takes from a book pays its levels, and nothing beside.
+        slippages = [NoSlippage()] * count if on_book else slippages_of(spec)
+        self._costs = costs_of(spec.costs, slippages, spec.timeframe.ns / NS_PER_DAY)
         self._symbols = np.zeros(count, dtype=SYMBOL)
         self._orders = np.zeros((count, ORDERS_A_SYMBOL), dtype=ORDER)
         self._spare = np.zeros(ORDERS_A_SYMBOL, dtype=ORDER)
@@ -114,16 +169,62 @@ class Simulation:
             np.zeros((rows, width), dtype=np.int64),
             np.zeros((rows, width)),
             np.zeros((rows, width)),
+            np.zeros((rows, width), dtype=np.int8),
             np.array([feed.symbol for feed in self._feeds] or [0], dtype=np.int64),
             np.array([feed.kind for feed in self._feeds] or [TRADES], dtype=np.int64),
             np.zeros(rows, dtype=np.int64),
             np.zeros(rows, dtype=np.int64),
             np.full(rows, not self._feeds, dtype=np.uint8),
         )
+        self._depth = depth_rows(rows, width if on_book else 1)._replace(time_ns=self._ticks.time_ns)
+        self._books = make_books(count) if on_book else make_books(count, window=64, most_far=1)
+        self._laid = [_Laid(feed.symbol) for feed in self._feeds]
+        self._delays = delays or delays_of(spec.latency, [None] * count)
+        self._calls = no_calls()
+        self._own = None if own is None else self._prepare(own, bars)
+
+    def _prepare(self, own: OwnRun, bars: Sequence[Decisions]) -> _Own:
+        """Lay out what a strategy sees, and compile it."""
+        strategy = own.strategy
+        compiled = compile_strategy(strategy, own.folder)
+        first_ns = min(int(each.close_ns[0]) for each in bars if each.close_ns.size) - self._width_ns
+        self._calls = calls_of(len(bars), modes_of(strategy, compiled), max(own.start_ns, first_ns), strategy.timer_ns)
+        columns = (
+            _joined([np.atleast_2d(each) for each in own.columns])
+            if strategy.columns
+            else np.zeros((1, self._decisions.close_ns.size))
+        )
+        context = Context(
+            self._account,
+            self._symbols,
+            self._orders,
+            self._books.state,
+            self._books.sizes,
+            self._calls.requests,
+            self._calls.event,
+            self._decisions.values,
+            np.ascontiguousarray(columns),
+        )
+        record = record_of(strategy, own.parameters)
+        table = table_of(context, record)
+        self._calls.places[:] = compiled.address, table.ctypes.data
+        if strategy.timer_ns:
+            self._account["timer_ns"] = self._account["timer_at_ns"] = (
+                -(-self._calls.start_ns[0] // strategy.timer_ns) * strategy.timer_ns
+            )
+        return _Own(strategy, compiled, context, instance_of(strategy, record), record, table)
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """What of an own strategy was compiled, and what was not and why; None for a run without one."""
+        return None if self._own is None else self._own.compiled
 
     def run(self, checkpoint: Callable[[Progress], None] = lambda _: None) -> Outcome:
         """Run to the end of the data. checkpoint: called between steps; what it raises ends the run."""
         while (pause := self._step()) is not Pause.DONE:
+            if pause is Pause.CALL and self._own is not None:
+                call(self._own.instance, self._own.context)
+                continue
             if pause is Pause.WANTS_TICKS:
                 self._refill(int(self._account["wanted_feed"][0]))
             else:
@@ -134,9 +235,25 @@ class Simulation:
         self._drain()
         samples = Samples._make(_joined(list(columns)) for columns in zip(*self._kept_samples, strict=True))
         events, tries = int(self._account["events"][0]), int(self._account["tries"][0])
-        return Outcome(_joined(self._kept), samples, events, tries)
+        return Outcome(
+            _joined(self._kept),
+            samples,
+            events,
+            tries,
+            self._books.state[self._books.state["scale"] > 0.0],
+            int(self._account["lost_cancels"][0]),
+        )
 
     def _step(self) -> Pause:
+        try:
+            return self._stepped()
+        except Exception:
+            # Compiled code knows the line that raised, but not who called it: as Python the same call says both.
+            if self._own is not None and int(self._calls.event["kind"][0]) in self._own.compiled.handlers:
+                call(self._own.instance, self._own.context)
+            raise
+
+    def _stepped(self) -> Pause:
         return Pause(
             step(
                 self._orders,
@@ -147,6 +264,10 @@ class Simulation:
                 self._listed,
                 self._decisions,
                 self._ticks,
+                self._depth,
+                self._books,
+                self._calls,
+                self._delays,
                 self._width_ns,
                 _EVENTS_A_STEP,
                 self._spare,
@@ -160,6 +281,7 @@ class Simulation:
         row = funding_row = 0
         for symbol, (each, market) in enumerate(zip(bars, spec.markets, strict=True)):
             values: dict[str, float] = {
+                "first_row": row,
                 "row": row,
                 "stop_row": row + each.close_ns.size,
                 "funding_row": funding_row,
@@ -181,28 +303,80 @@ class Simulation:
 
     def _refill(self, feed: int) -> None:
         """Lay a feed's next chunk into its row."""
-        ticks = self._ticks
         chunk = next(self._feeds[feed].chunks, None)
+        if self._feeds[feed].kind == DEPTH:
+            self._refill_depth(feed, cast("DepthChunk | None", chunk))
+            return
+        ticks = self._ticks
         ticks.at[feed] = ticks.stop[feed] = 0
         if chunk is None:
             ticks.is_over[feed] = 1
             return
         size = chunk.time_ns.size
         if size > ticks.time_ns.shape[1]:
-            self._ticks = ticks = self._wider(size)
-        for column, values in zip(ticks[:3], chunk, strict=True):
-            column[feed, :size] = values
+            self._widen(size)
+            ticks = self._ticks
+        for column, values in zip(ticks[:4], chunk, strict=True):
+            if values is not None:
+                column[feed, :size] = values
         ticks.stop[feed] = size
 
-    def _wider(self, size: int) -> Feeds:
-        old = self._ticks
-        rows, width = old.time_ns.shape
-        wide = old._replace(
-            time_ns=np.zeros((rows, size), dtype=np.int64), first=np.zeros((rows, size)), second=np.zeros((rows, size))
-        )
-        for new, column in zip(wide[:3], old[:3], strict=True):
-            new[:, :width] = column
-        return wide
+    def _refill_depth(self, feed: int, chunk: DepthChunk | None) -> None:
+        """Lay a chunk of depth; its last row is kept back, for only the next one tells whether it ends an event."""
+        laid, kept, last = self._laid[feed], int(self._laid[feed].is_kept), int(self._ticks.stop[feed])
+        if kept:
+            for column in self._depth:
+                column[feed, 0] = column[feed, last]
+        self._ticks.at[feed] = self._ticks.stop[feed] = 0
+        if chunk is None:
+            self._depth.marks[feed, 0] |= LAST
+            self._ticks.stop[feed] = kept
+            self._ticks.is_over[feed] = 0 if kept else 1
+            laid.is_kept = False
+            return
+        factors = self._scale(feed, chunk)
+        size = chunk.time_ns.size + kept
+        if size > self._ticks.time_ns.shape[1]:
+            self._widen(size)
+        is_same = kept and laid.last_id == chunk.id[0] and self._depth.time_ns[feed, 0] == chunk.time_ns[0]
+        if kept and not is_same:
+            self._depth.marks[feed, 0] |= LAST
+        was_snapshot = laid.was_snapshot if is_same else 0
+        columns = chunk.time_ns, chunk.id, chunk.side, chunk.price, chunk.size, chunk.flags
+        laid.was_snapshot = int(lay(self._depth, feed, columns, *factors, was_snapshot, kept))
+        laid.last_id, laid.is_kept = int(chunk.id[-1]), True
+        self._ticks.stop[feed] = size - 1
+
+    def _scale(self, feed: int, chunk: DepthChunk) -> tuple[int, int]:
+        """Bring a chunk and what was laid before to common decimals; returns the factors of the chunk's integers."""
+        laid, symbol = self._laid[feed], self._laid[feed].symbol
+        before = laid.decimals or (chunk.price_decimals, chunk.size_decimals)
+        laid.decimals = max(before[0], chunk.price_decimals), max(before[1], chunk.size_decimals)
+        ours = [10 ** (new - old) for new, old in zip(laid.decimals, before, strict=True)]
+        if ours != [1, 1]:
+            rescale(self._books, symbol, *ours)
+            self._orders["level"][symbol] *= ours[0]
+            self._depth.tick[feed, 0] *= ours[0]
+            self._depth.size[feed, 0] *= ours[1]
+        state = self._books.state[symbol]
+        state["scale"], state["size_scale"] = 10.0 ** laid.decimals[0], 10.0 ** laid.decimals[1]
+        if self._symbols["tick"][symbol] == 0.0:
+            self._symbols["tick"][symbol] = 1 / state["scale"]
+        return 10 ** (laid.decimals[0] - chunk.price_decimals), 10 ** (laid.decimals[1] - chunk.size_decimals)
+
+    def _widen(self, size: int) -> None:
+        """Make room for larger chunks."""
+
+        def wide(column: Records) -> Records:
+            new = np.zeros((column.shape[0], size), dtype=column.dtype)
+            new[:, : column.shape[1]] = column
+            return new
+
+        is_book = self._depth.marks.shape[1] > 1
+        time_ns, first, second, aggressor = map(wide, self._ticks[:4])
+        self._ticks = Feeds(time_ns, first, second, aggressor, *self._ticks[4:])
+        wider = [wide(column) if is_book else column for column in self._depth[1:]]
+        self._depth = DepthRows(self._ticks.time_ns, *wider)
 
     def _drain(self) -> None:
         rows, samples = int(self._account["log_rows"][0]), int(self._account["samples"][0])
@@ -210,7 +384,29 @@ class Simulation:
         self._kept_samples.append(
             Samples(self._sample_ns[:samples].copy(), *(column[:samples].copy() for column in self._samples))
         )
-        self._account["log_rows"] = self._account["samples"] = 0
+        self._account["log_rows"] = self._account["told_rows"] = self._account["samples"] = 0
+
+
+class _Laid:
+    """Where a feed of depth is: decimals of its rows, and the one that is kept back."""
+
+    def __init__(self, symbol: int) -> None:
+        self.symbol = symbol
+        self.decimals: tuple[int, int] | None = None
+        self.is_kept = False
+        self.last_id = -1
+        self.was_snapshot = 0
+
+
+class _Own(NamedTuple):
+    """An own strategy under way. record, table: what compiled code reads by address, so they are kept."""
+
+    strategy: OwnStrategy
+    compiled: Compiled
+    context: Context
+    instance: Strategy
+    record: Records
+    table: Int64s
 
 
 def _joined(columns: list[Records]) -> Records:
@@ -218,4 +414,4 @@ def _joined(columns: list[Records]) -> Records:
     return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=-1)
 
 
-__all__ = ["QUOTES", "TRADES", "Chunk", "Decisions", "Feed", "Outcome", "Progress", "Samples", "Simulation"]
+__all__ = ["DEPTH", "QUOTES", "TRADES", "Chunk", "Decisions", "Feed", "Outcome", "Progress", "Samples", "Simulation"]

@@ -19,6 +19,7 @@ from daemon.engine.orders import NEVER_NS, ORDER, Kind, exit_distances
 from daemon.engine.program import NEVER, compile_strategies
 from daemon.engine.simulate import QUOTES, TRADES, Chunk, Decisions, Feed
 from daemon.engine.trailing import LEAST_BARS, daily_figures
+from daemon.research.latency_calibration import not_measured, series_of
 from daemon.research.plans import TRADE_STREAMS
 from daemon.research.selection import Digest, digest_of, select
 from daemon.store.funding import FundingStore
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec, Market, Rules
     from daemon.core.market import Instrument
     from daemon.core.ports import Hole
+    from daemon.engine.latency import MeasuredLatency
     from daemon.engine.orders import Records
     from daemon.engine.program import Program
     from daemon.research.selection import Selection
@@ -193,6 +195,30 @@ def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[
             feeds.append(Feed(symbol, QUOTES, _noted(quotes, each.used)))
         feeds.append(Feed(symbol, TRADES, _chunks(store, instrument, trades, _TRADE_COLUMNS, span)))
     return feeds
+
+
+def measured_latency(store: BarStore, instrument: Instrument) -> MeasuredLatency | None:
+    """Read a symbol's series of feed latency, None where it has none."""
+    with store.ticks.env.read() as transaction:
+        return series_of(transaction, instrument)
+
+
+def latencies_of(store: BarStore, spec: BacktestSpec) -> list[MeasuredLatency | None]:
+    """Read what `engine.latency.delays_of` takes, one a market; NotFound CALIBRATION_NOT_FOUND where one is missing."""
+    if not spec.latency.measured:
+        return [None] * len(spec.markets)
+    found: list[MeasuredLatency | None] = []
+    for market in spec.markets:
+        found.append(measured_latency(store, market.instrument))
+        if found[-1] is None:
+            raise not_measured(market.instrument)
+    return found
+
+
+def latency_used(series: MeasuredLatency) -> Used:
+    """Say what a series was, for the result: the next calibration replaces it."""
+    time_ns = series.time_ns
+    return Used("latency", time_ns.size, int(time_ns[0]), int(time_ns[-1]), digest_of(series))
 
 
 def grid_orders(spec: BacktestSpec, simulated: Sequence[Decisions]) -> Records | None:

@@ -17,6 +17,7 @@ from daemon.core.strategy import RiskProfile
 from daemon.core.ticks import Stream
 from daemon.research import trials
 from daemon.research.backtest_result import BacktestResult, BacktestStatus
+from daemon.research.budgets import Budget
 from daemon.research.trials import Trial
 from daemon.research.validation_result import ValidationResult
 from daemon.store import backtests as tables
@@ -44,7 +45,8 @@ _DOCUMENTS: Final = "documents"
 class BacktestJob(msgspec.Struct, frozen=True):
     """A backtest as a worker gets it.
 
-    spool: file that takes its columns. config: what the user sent. profiles: by which it was read.
+    spool: file that takes its columns. config: what the user sent. profiles: by which it was read. budget: what code of
+    the user's own may take, None where there is none of it.
     """
 
     backtest_id: str
@@ -52,6 +54,7 @@ class BacktestJob(msgspec.Struct, frozen=True):
     spool: str
     config: dict[str, Any] = {}
     profiles: dict[str, RiskProfile] = {}
+    budget: Budget | None = None
 
 
 class BacktestOutcome(msgspec.Struct, frozen=True):

@@ -338,4 +338,5 @@ class BacktestStatus(_Part, frozen=True, kw_only=True):
     verdict: str | None = None
     error: str | None = None
     error_code: str | None = None
+    error_traceback: list[str] | None = None
     notes: list[str] = []

@@ -77,7 +77,15 @@ def changed(state: S, **fields: Any) -> S:
 def failed(state: S, error: AtlasError, now_ms: int) -> S:
     """Return the state of what an error ended; CANCELLED is no failure."""
     status: Status = "cancelled" if error.code == Code.CANCELLED else "failed"
-    return changed(state, status=status, completed_at=now_ms, error=error.message, error_code=str(error.code))
+    traceback = (error.details or {}).get("traceback")
+    return changed(
+        state,
+        status=status,
+        completed_at=now_ms,
+        error=error.message,
+        error_code=str(error.code),
+        error_traceback=traceback if isinstance(traceback, list) else None,
+    )
 
 
 def settled(state: S, now_ms: int) -> S:

@@ -23,14 +23,7 @@ def assumptions(finding: Finding) -> list[str]:
     """Say how fills, costs, money and time were taken."""
     spec = finding.spec
     said = [_fills(spec), *_costs(spec), *_money(spec), _funding(spec)]
-    if spec.latency.feed_ns + spec.latency.order_ns:
-        delay_ms = (spec.latency.feed_ns + spec.latency.order_ns) / 1e6
-        bars = (spec.latency.feed_ns + spec.latency.order_ns) // spec.timeframe.ns
-        said.append(
-            f"orders are live {delay_ms:g} ms after a decision"
-            if spec.fills == "ticks"
-            else f"a latency of {delay_ms:g} ms counts as {bars} whole {spec.timeframe} bars: bars show no part of one"
-        )
+    said += latency_words(spec)
     said.append(f"ratios are of daily UTC returns, annualised on {finding.year_days} days")
     return said
 
@@ -69,6 +62,35 @@ def notes_on(finding: Finding) -> list[str]:
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
     return notes
+
+
+def latency_words(spec: BacktestSpec) -> list[str]:
+    """Say how much later events are seen, and orders are where they are sent; nothing of what takes no time."""
+    latency = spec.latency
+    if spec.fills == "book":
+        factors = (1.0, latency.order_factor) if latency.measured else (0.0, 0.0)
+        parts = (
+            ("events are seen", latency.feed_ns, latency.feed_spread_ns, factors[0]),
+            ("orders are at the venue", latency.order_ns, latency.order_spread_ns, factors[1]),
+        )
+        return [f"{what} {_delay(*delay)} later" for what, *delay in parts if any(delay)]
+    delay_ns = latency.feed_ns + latency.order_ns
+    if not delay_ns:
+        return []
+    if spec.fills == "ticks":
+        return [f"orders are live {delay_ns / 1e6:g} ms after a decision"]
+    bars = delay_ns // spec.timeframe.ns
+    return [
+        f"a latency of {delay_ns / 1e6:g} ms counts as {bars} whole {spec.timeframe} bars: bars show no part of one"
+    ]
+
+
+def _delay(constant_ns: float, spread_ns: float, factor: float) -> str:
+    ends = (
+        f"{constant_ns / 1e6:g}" if not spread_ns else f"{constant_ns / 1e6:g} to {(constant_ns + spread_ns) / 1e6:g}"
+    )
+    own = f"{'' if factor == 1 else f'{factor:g} x '}the symbol's measured feed latency"
+    return " and ".join([*([f"{ends} ms"] if constant_ns or spread_ns else []), *([own] if factor else [])])
 
 
 def _money_notes(finding: Finding) -> list[str]:

@@ -29,6 +29,7 @@ from daemon.research.backtest_memory import memory_bound
 from daemon.research.backtest_records import BacktestJob, Finished, Request, StoredBacktest
 from daemon.research.backtest_result import BacktestStatus
 from daemon.research.backtest_states import Active, changed, failed, settled
+from daemon.research.budgets import USUAL, Budget, budget_for
 from daemon.research.parameters import read_specification
 from daemon.research.plans import RUN_ID_PATTERN
 from daemon.research.runs import SPOOL_FOLDER
@@ -68,8 +69,8 @@ class Backtests:
     that does. There is one of these for a store at a time, under the writer lock, and `Runs` is made before it: that
     one clears the spool folder.
 
-    journal: gets the fact of every end, with the state that ends. publish: told progress, ten times a second a
-    backtest at the most, from the thread that has it.
+    budget: what a backtest of a strategy of the user's own may take. journal: gets the fact of every end, with the
+    state that ends. publish: told progress, ten times a second a backtest at the most, from the thread that has it.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Backtests:
         executor: Executor,
         *,
         resumes: bool = True,
+        budget: Budget = USUAL,
         now_ns: Callable[[], TsNs] = time.time_ns,
         journal: Announcer = UNHEARD,
         publish: Callable[[Event], None] = announcing.nobody,
@@ -90,6 +92,7 @@ class Backtests:
         self._book = book
         self._profiles = profiles
         self._executor = executor
+        self._budget = budget
         self._now_ns = now_ns
         self._journal = journal
         self._publish = publish
@@ -267,7 +270,8 @@ class Backtests:
             # Read when its turn has come: ten thousand that wait do not fill the memory with what they are to do.
             with self._env.read() as transaction:
                 request = records.stored_request(transaction, status.id)
-            return BacktestJob(status.id, request.spec, str(spool), request.config, dict(self._profiles))
+            budget = budget_for(request.spec, self._budget)
+            return BacktestJob(status.id, request.spec, str(spool), request.config, dict(self._profiles), budget)
 
         future = self._executor.submit(
             job,

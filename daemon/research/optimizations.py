@@ -22,6 +22,7 @@ from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, JobFa
 from daemon.research import announcing
 from daemon.research.backtest_memory import days_of_range, memory_bound
 from daemon.research.backtest_states import changed, failed, settled
+from daemon.research.budgets import USUAL, Budget, budget_for
 from daemon.research.optimization import records
 from daemon.research.optimization.records import (
     CELL_BYTES,
@@ -65,8 +66,8 @@ class Optimizations:
     """All optimisations of one store. Methods may be called from any thread.
 
     resumes: whether optimisations that an earlier process left are worked off here. There is one of these for a store
-    at a time, under the writer lock. journal: gets the fact of every end, with the state that ends. publish: told
-    progress, from the thread that has it.
+    at a time, under the writer lock. budget: what a strategy of the user's own may take. journal: gets the fact of
+    every end, with the state that ends. publish: told progress, from the thread that has it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Optimizations:
         executor: Executor,
         *,
         resumes: bool = True,
+        budget: Budget = USUAL,
         now_ns: Callable[[], TsNs] = time.time_ns,
         journal: Announcer = UNHEARD,
         publish: Callable[[Event], None] = announcing.nobody,
@@ -87,6 +89,7 @@ class Optimizations:
         self._book = book
         self._profiles = profiles
         self._executor = executor
+        self._budget = budget
         self._now_ns = now_ns
         self._journal = journal
         self._publish = publish
@@ -138,9 +141,8 @@ class Optimizations:
                 why = f"optimisation {optimization_id} is completed: there is nothing to resume"
                 raise Conflict(Code.OPTIMIZATION_FINISHED, why)
             self._executor.check(state.memory_bytes)
-            queued = changed(
-                state, status="queued", attempts=0, started_at=None, completed_at=None, error=None, error_code=None
-            )
+            ends = ("started_at", "completed_at", "error", "error_code", "error_traceback")
+            queued = changed(state, status="queued", attempts=0, **dict.fromkeys(ends))
             active = self._active[optimization_id] = Active(queued, self._publish)
         try:
             self._commits.commit(lambda transaction: records.put_state(transaction, queued))
@@ -259,7 +261,7 @@ class Optimizations:
         def job() -> OptimizationJob:
             with self._env.read() as transaction:
                 plan = records.stored_plan(transaction, status.id)
-            return OptimizationJob(status.id, plan, dict(self._profiles))
+            return OptimizationJob(status.id, plan, dict(self._profiles), budget_for(plan.spec, self._budget))
 
         future = self._executor.submit(
             job,

@@ -6,23 +6,26 @@ Neither numba nor TA-Lib is needed here, so a daemon that validates at start is 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from daemon.core import strategy as rules
 from daemon.core.errors import Code, ConfigError, InvalidRequest, NotFound
 from daemon.core.strategy import Strategy
 from daemon.engine.columns import canonical
 from daemon.engine.expressions import ExpressionError, parse
+from daemon.research.budgets import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from daemon.core.strategy import Condition
 
 FILE_VERSION: Final = 1
+STRATEGY_FOLDER: Final = "strategies"
 _MAX_DEPTH: Final = 50
 _RULE_LISTS: Final = ("entry_long", "entry_short", "exit_long", "exit_short")
 _WORDS: Final = ("display_name", "philosophy", "tags")
@@ -32,9 +35,25 @@ _OPERANDS: Final = (
 
 
 class StrategiesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Section `[strategies]` of config.toml. user_file: a file of the user's own strategies; empty for none."""
+    """Section `[strategies]` of config.toml.
+
+    user_file: a file of the user's own rules; empty for none. folder: of strategies written in Python; empty for
+    `strategies` in the data folder. seconds, memory_mb: what one run of such a strategy may take, MiB.
+    """
 
     user_file: str = ""
+    folder: str = ""
+    seconds: Annotated[float, Meta(gt=0, le=2_592_000)] = 600.0
+    memory_mb: Annotated[int, Meta(ge=1, le=16_777_216)] = 2_048
+
+    @property
+    def budget(self) -> Budget:
+        """What one run may take."""
+        return Budget(self.seconds, self.memory_mb << 20)
+
+    def folder_in(self, data_dir: Path) -> Path:
+        """Return where strategies written in Python lie."""
+        return Path(self.folder).expanduser() if self.folder else data_dir / STRATEGY_FOLDER
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from daemon.core.backtest import BacktestSpec, Costs, Distance, Exits, Market, Rules, Trailing
+from daemon.core.backtest import BacktestSpec, Costs, Distance, Exits, Latency, Market, Rules, Trailing
 from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND, Bars, Instrument, Timeframe
 from daemon.core.strategy import RiskProfile
 from daemon.core.ticks import Stream, ticks
@@ -15,10 +15,12 @@ from daemon.engine import bars as engine_bars
 from daemon.engine import conditions, montecarlo, overfitting, probe, tick_bars
 from daemon.engine import simulate as backtests
 from daemon.engine.calibration import TradeBuckets
+from daemon.engine.clock_offset import LeastDelays
 from daemon.engine.columns import ATR
 from daemon.engine.deciding import ENTER_LONG
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
+from daemon.engine.latency import delays_of, feed_delay, order_delay
 from daemon.engine.orders import Reference
 from daemon.engine.program import compile_strategies
 from daemon.engine.reality_check import reality_check
@@ -64,7 +66,7 @@ def warm_jobs(book: RuleBook) -> Warmth:
 
 
 def warm_ticks() -> None:
-    """Make the kernels of ticks ready: bars and buckets from trades, and the records of the live tail."""
+    """Make the kernels of ticks ready: bars and buckets from trades, latency, and the records of the live tail."""
     steps = np.arange(_BARS)
     rows = ticks(
         Stream.TRADES, price_decimals=1, size_decimals=1, time_ns=steps * NS_PER_SECOND, price=steps + 1, size=steps + 1
@@ -73,6 +75,7 @@ def warm_ticks() -> None:
     tick_bars.ThresholdBars(tick_bars.Measure.VOLUME, 10.0).feed(rows)
     ones = np.ones(_BARS)
     TradeBuckets(NS_PER_HOUR).feed(steps * NS_PER_SECOND, ones, ones, ones.astype(np.int8))
+    LeastDelays().feed(steps, steps)
     columns, record = np.stack([steps, steps]), np.empty(10 * _BARS, dtype=np.uint8)
     packing.pack(columns, record)
     packing.unpack(record, np.zeros(1, dtype=np.int64), np.array([_BARS]), columns)
@@ -105,6 +108,9 @@ def warm_backtest() -> None:
         for kind in (backtests.QUOTES, backtests.TRADES)
     ]
     backtests.Simulation(msgspec.structs.replace(spec, fills="ticks"), [decided], feeds).run()
+    delays = delays_of(Latency(feed_spread_ns=1, order_spread_ns=1), [None])
+    feed_delay(delays, 0, 0)
+    order_delay(delays, 0, 0)
 
 
 def warm_validation() -> None:

@@ -1,20 +1,25 @@
 """A worker process: its main function, and the words it exchanges with the process that started it.
 
-To the worker: a job, or "cancel". From it: "ready" once, progress, and for every job its outcome or an AtlasError.
+To the worker: a job, or "cancel". From it: "ready" once, progress, and for every job its outcome or an AtlasError; for
+a job with a budget "begun" before that.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from daemon.core.errors import AtlasError, Code, JobFailed
 from daemon.core.strategy import Strategy
+from daemon.research.backtest_records import BacktestJob
+from daemon.research.budgets import Budget, bounded_memory, out_of_memory
 from daemon.research.monte_carlo_records import MonteCarloJob
 from daemon.research.optimization.records import OptimizationJob, OptimizationProgress
 from daemon.research.plans import ProbeJob
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 READY: Final = "ready"
+BEGUN: Final = "begun"
 CANCEL: Final = "cancel"
 PROGRESS_S: Final = 0.1
 
@@ -84,6 +90,11 @@ def described(job: Job) -> str:
     return f"backtest {job.backtest_id}"
 
 
+def budget_of(job: Job) -> Budget | None:
+    """Return what a job may take; None for one that is trusted to come to its checkpoints."""
+    return job.budget if isinstance(job, BacktestJob | OptimizationJob) else None
+
+
 def worker_main(pipe: Connection, setup: WorkerSetup) -> None:
     """Serve jobs until the other end of the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to handle
@@ -119,13 +130,35 @@ def _outcome(runner: Runner, job: Job, pipe: Connection) -> Any:
             pipe.recv()
             raise JobFailed(Code.CANCELLED, "it was cancelled")
 
+    budget = budget_of(job)
+    if budget is None:
+        return _told(runner, job, pipe, checkpoint)
+    pipe.send(BEGUN)
+    outcome = _told(runner, job, pipe, checkpoint, budget)
+    if isinstance(outcome, AtlasError):
+        # What it held hangs on the frames of its traceback, which hold one another.
+        outcome = outcome.with_traceback(None)
+        outcome.__cause__ = outcome.__context__ = None
+        gc.collect()
+    return outcome
+
+
+def _told(
+    runner: Runner, job: Job, pipe: Connection, checkpoint: Callable[[], None], budget: Budget | None = None
+) -> Any:
+    """Run a job; returns its outcome, or what ended it."""
     try:
-        return runner.run(job, Paced(pipe.send), checkpoint)
+        with nullcontext() if budget is None else bounded_memory(budget):
+            return runner.run(job, Paced(pipe.send), checkpoint)
     except AtlasError as error:
+        if budget is not None and error.code == Code.STRATEGY_MEMORY:
+            return out_of_memory(error, budget)
         return error
     except (EOFError, BrokenPipeError):
         raise  # the parent is gone
     except Exception as error:  # noqa: BLE001
+        if budget is not None and isinstance(error, MemoryError):
+            return out_of_memory(error, budget)
         # The boundary of the process: an unknown failure is told with its place, and the worker lives on.
         _log.exception("job failed")
         where = error.__traceback__

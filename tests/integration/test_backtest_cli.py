@@ -374,6 +374,25 @@ def test_a_backtest_without_a_result_shows_why(capsys):
     assert msgspec.json.decode(capsys.readouterr().out, type=BacktestStatus) == status
 
 
+def test_a_strategy_that_raised_is_told_by_its_own_lines(atlasd, config, monkeypatch, capsys):
+    lines = ["mm.py, line 11, in on_bar: self.quote()", "mm.py, line 14, in quote: 1 / 0  # \x1b[2J"]
+    why = "mm.py, line 14, in quote: ZeroDivisionError: division by zero"
+    status = BacktestStatus(
+        id="it", name="n", status="failed", priority="low", progress=3.0, created_at=0, completed_at=2, symbols=["x:A"],
+        timeframe="1Hour", error=why, error_code="STRATEGY_RAISED", error_traceback=lines,
+    )  # fmt: skip
+    monkeypatch.setattr(backtest, "follow", lambda *_: status)
+    done = atlasd("backtest", config)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "  mm.py, line 11, in on_bar: self.quote()\n"
+        "  mm.py, line 14, in quote: 1 / 0  #  [2J\n"
+        f"error: backtest it failed: {why} [STRATEGY_RAISED]\n"
+    )
+    print_status(status, "table")
+    assert "in on_bar: self.quote()" in capsys.readouterr().out
+
+
 # Beside a daemon, and interrupted.
 
 

@@ -363,7 +363,7 @@ def test_two_who_cancel_at_once_are_told_apart(on_threads):
 
 
 def test_a_worker_that_does_not_listen_is_replaced(on_processes, monkeypatch):
-    monkeypatch.setattr("daemon.research.executors._CANCEL_S", 0.3)
+    monkeypatch.setattr("daemon.research.processes._CANCEL_S", 0.3)
     _, backtests = on_processes
     backtest_id = submit(backtests, "stubborn 600")
     while backtests.status(backtest_id).status != "running":

@@ -157,6 +157,13 @@ def test_an_optimisation_is_queued_then_completed_with_all_points_stored(env, se
         assert records.stored_result(transaction, queued.id) == result
 
 
+def test_a_strategy_of_the_users_own_has_a_budget(service, monkeypatch):
+    monkeypatch.setattr("daemon.research.optimizations.budget_for", lambda _, budget: budget)
+    optimizations = service()
+    status = ended(optimizations, optimizations.submit(asked()).id)
+    assert (status.status, "a job with a budget needs a process" in status.error) == ("failed", True)
+
+
 def test_a_running_one_tells_how_far_it_is_and_the_best_so_far(env, service, runner):
     runner.blocks = 2
     optimizations = service()

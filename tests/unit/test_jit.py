@@ -15,7 +15,9 @@ from daemon.core.ticks import Stream, ticks
 from daemon.engine import bars as engine_bars
 from daemon.engine import (
     calibration,
+    clock_offset,
     conditions,
+    latency,
     loop,
     montecarlo,
     overfitting,
@@ -68,6 +70,7 @@ def use_everything(bars):
         sides = np.ones(bars.size, dtype=np.int8)
         buckets.feed(bars.start_ns, bars.close, bars.volume, sides)
         calibration.pushes_of(buckets.finish(), NS_PER_HOUR, 365)
+        clock_offset.LeastDelays().feed(bars.start_ns, -bars.start_ns)
         for measure in tick_bars.Measure:
             tick_bars.ThresholdBars(measure, 1e5).feed(rows)
 
@@ -93,6 +96,16 @@ def trade(bars):
         feeds = [simulate.Feed(0, kind, iter([simulate.Chunk(*ticks_of)])) for kind in (loop.TRADES, loop.QUOTES)]
         outcome = simulate.Simulation(spec, [series], feeds if fills == "ticks" else ()).run()
         trades.trades_of(outcome.log, 1, int(Reference.CLOSE))
+
+
+def delay(bars):
+    """Take delays that are drawn, and ones that were measured."""
+    series = latency.MeasuredLatency(bars.start_ns, bars.start_ns // 1_000)
+    for spec in (backtest.Latency(feed_spread_ns=5, order_spread_ns=7), backtest.Latency(measured=True)):
+        delays = latency.delays_of(spec, [series])
+        for now_ns in bars.start_ns[:3]:
+            latency.feed_delay(delays, 0, int(now_ns))
+            latency.order_delay(delays, 0, int(now_ns))
 
 
 def resample(bars):
@@ -122,6 +135,7 @@ def specialisations():
         )
         use_everything(bars)
         trade(bars)
+        delay(bars)
         resample(bars)
     use_everything(bars.rows(50, 650))
     trade(bars.rows(50, 650))

@@ -67,7 +67,8 @@ def run(
     priority: Annotated[Literal["low", "normal", "high"], typer.Option(help="Beside others in the queue.")] = "normal",
     name: Annotated[str | None, typer.Option(help="What to call it, instead of the strategy's name.")] = None,
     executor: Annotated[
-        Literal["threads", "processes"], typer.Option(help="Where it runs (without a daemon).")
+        Literal["threads", "processes"],
+        typer.Option(help="Where it runs (without a daemon); a strategy of your own never on a thread."),
     ] = "threads",
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -250,7 +251,8 @@ def check_completed(status: BacktestStatus) -> None:
     if status.status != "completed":
         code = next((each for each in Code if each == status.error_code), Code.INTERNAL)
         why = "was cancelled" if code is Code.CANCELLED else f"failed: {status.error}"
-        raise JobFailed(code, f"backtest {status.id} {why}")
+        details = {"traceback": status.error_traceback} if status.error_traceback else None
+        raise JobFailed(code, f"backtest {status.id} {why}", details)
 
 
 def read_configuration(source: str, assignments: Iterable[str]) -> dict[str, Any]:

@@ -159,6 +159,7 @@ def print_status(status: BacktestStatus, form: str) -> None:
         "ended": None if status.completed_at is None else _minute(status.completed_at),
         "memory": None if status.memory_bound_mb is None else f"{status.memory_bound_mb:,.0f} MiB at most",
         "error": None if status.error is None else f"{clean(status.error)} [{status.error_code}]",
+        "at": "\n".join(map(clean, status.error_traceback or ())) or None,
     }
     for name, value in told.items():
         if value is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -27,6 +27,9 @@ from daemon.app.cli import (
     trials,
     watch,
 )
+
+if TYPE_CHECKING:
+    from daemon.core.errors import AtlasError
 
 
 class _Root(TyperGroup):
@@ -48,6 +51,7 @@ class _Root(TyperGroup):
 
             if isinstance(error, AtlasError):
                 message, code = error.message, error.code
+                _print_traceback(error)
             elif isinstance(error, OSError):
                 # The store, the server and output files translate theirs; left are stdout and the data folder.
                 message = f"{error.filename or 'the output'}: {error.strerror}"
@@ -57,6 +61,16 @@ class _Root(TyperGroup):
             typer.echo(f"error: {message} [{code}]", err=True)
             raise typer.Exit(2 if isinstance(error, InvalidRequest) else 1) from None
         return result
+
+
+def _print_traceback(error: AtlasError) -> None:
+    """Print the lines of a strategy's own file that led to its exception."""
+    lines = (error.details or {}).get("traceback")
+    if isinstance(lines, list):
+        from daemon.app.cli.printing import clean
+
+        for line in lines:
+            typer.echo(f"  {clean(line)}", err=True)
 
 
 app = typer.Typer(

@@ -185,7 +185,8 @@ def _work(
         code = next((each for each in Code if each == status.error_code), Code.INTERNAL)
         why = "was cancelled" if code is Code.CANCELLED else f"failed: {status.error}"
         kept = f"; {status.points_done:,} points are kept: `atlasd optimize resume {status.id}` goes on from there"
-        raise JobFailed(code, f"optimisation {status.id} {why}{kept if status.points_done else ''}")
+        details = {"traceback": status.error_traceback} if status.error_traceback else None
+        raise JobFailed(code, f"optimisation {status.id} {why}{kept if status.points_done else ''}", details)
     with wiring.reader(settings, folder) as store:
         if report is not None:
             _write_report(store, status.id, report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import typer
 from typer.core import TyperGroup
@@ -40,7 +40,9 @@ Listing = Annotated[Format, typer.Option("--format", help="How to print the list
 
 
 class RunOrCommand(TyperGroup):
-    """A group whose first word is a command of its own, or else a configuration for its command `run`."""
+    """A group whose first word is a command of its own, or else the argument of its command `run`: a configuration."""
+
+    argument: ClassVar[str] = "CONFIG.json"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put in the command that may be left out."""
@@ -50,11 +52,11 @@ class RunOrCommand(TyperGroup):
 
     def collect_usage_pieces(self, _ctx: Any) -> list[str]:
         """Say both forms."""
-        return ["CONFIG.json [OPTIONS] | COMMAND ..."]
+        return [f"{self.argument} [OPTIONS] | COMMAND ..."]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """List the options of the command that may be left out as well."""
         records = [parameter.get_help_record(ctx) for parameter in self.commands[_RUN].get_params(ctx)]
-        with formatter.section(f"Options of CONFIG.json (`{_RUN}` may be left out)"):
+        with formatter.section(f"Options of {self.argument} (`{_RUN}` may be left out)"):
             formatter.write_dl([each for each in records if each is not None])
         super().format_options(ctx, formatter)

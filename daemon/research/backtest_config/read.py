@@ -20,6 +20,7 @@ from daemon.core.errors import AtlasError
 from daemon.core.strategy import Condition
 from daemon.research.backtest_config import flat
 from daemon.research.backtest_config.fields import Fields, names_of, read_struct, refused, shown, suggestion
+from daemon.research.backtest_config.latency import LATENCY_SHAPE, read_latency
 from daemon.research.backtest_config.orders import (
     ENTRY_FIELDS,
     ORDER_FIELDS,
@@ -38,13 +39,11 @@ from daemon.research.backtest_config.rules import (
 from daemon.research.backtest_config.settings import (
     BACKTEST_FIELDS,
     INSTRUMENT_FIELDS,
-    LATENCY_FIELDS,
     read_account,
     read_calendar,
     read_costs,
     read_fills,
     read_funding,
-    read_latency,
     read_markets,
     read_period,
     slippage_names,
@@ -145,7 +144,7 @@ def _read(
         costs=costs,
         account=account,
         funding=read_funding(backtest, readings),
-        latency=read_latency(backtest),
+        latency=read_latency(backtest, markets, bars, fills, readings),
         fills=fills,
         limit_fills=limit_fills,
         calendar_days=read_calendar(backtest),
@@ -240,7 +239,7 @@ _SHAPE: Final[dict[str, Any]] = {
         **dict.fromkeys(BACKTEST_FIELDS, _LEAF),
         "symbols": [_LEAF],
         "slippage": dict.fromkeys(slippage_names(), _LEAF),
-        "latencyMs": dict.fromkeys(LATENCY_FIELDS, _LEAF),
+        "latencyMs": LATENCY_SHAPE,
         "instruments": {"*": dict.fromkeys(INSTRUMENT_FIELDS, _LEAF)},
         "sizing": _SIZING,
     },

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import msgspec
 
 from daemon.core import backtest as spec
-from daemon.core.backtest import Account, Costs, Funding, Latency, Market, Slippage
+from daemon.core.backtest import Account, Costs, Funding, Market, Slippage
 from daemon.core.errors import AtlasError, Code, NotFound
-from daemon.core.market import NS_PER_SECOND, Timeframe
+from daemon.core.market import Timeframe
 from daemon.core.ticks import Stream
 from daemon.research.backtest_config.fields import (
     Fields,
@@ -21,7 +21,6 @@ from daemon.research.backtest_config.fields import (
     choice,
     items,
     names_of,
-    number,
     read_struct,
     refused,
     shown,
@@ -53,7 +52,6 @@ BACKTEST_FIELDS: Final = (
     "lotSize", "minNotional", "instruments", "calendar", "stressTestMultiplier", "sizing",
 )  # fmt: skip
 INSTRUMENT_FIELDS: Final = ("tickSize", "lotSize", "minNotional")
-LATENCY_FIELDS: Final = ("feed", "order")
 COMMISSION: Final = 0.001
 """What a fill costs where nothing is said: a fraction of its worth, as spot venues ask of small accounts."""
 
@@ -70,8 +68,6 @@ CALENDARS: Final[dict[str, Literal[252, 365]]] = {"365": 365, "252": 252, "crypt
 FILLS: Final = ("bars", "ticks")
 LIMIT_FILLS: Final = ("touch", "through")
 _MOST_SYMBOLS: Final = 1_000
-_MOST_MS: Final = 3_600_000.0
-_NS_PER_MS: Final = NS_PER_SECOND // 1_000
 
 
 class Period(NamedTuple):
@@ -313,18 +309,6 @@ def read_funding(fields: Fields, readings: list[str]) -> Funding:
     return Funding(source, rate or 0.0, hours)  # type: ignore[arg-type]
 
 
-def read_latency(fields: Fields) -> Latency:
-    """Read delays in milliseconds: one number is the order's."""
-    given, path = fields.raw("latencyMs"), fields.at("latencyMs")
-    if given is None:
-        return Latency()
-    if not isinstance(given, dict):
-        return Latency(order_ns=_ns(given, path))
-    own = Fields(given, path, LATENCY_FIELDS)
-    feed_ns, order_ns = (_ns(own.raw(name), own.at(name)) if name in own else 0 for name in LATENCY_FIELDS)
-    return Latency(feed_ns, order_ns)
-
-
 def read_calendar(fields: Fields) -> Literal[252, 365] | None:
     """Read how many days a year has; None to judge by the data."""
     given = fields.raw("calendar")
@@ -332,10 +316,6 @@ def read_calendar(fields: Fields) -> Literal[252, 365] | None:
         return None
     name = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
     return CALENDARS[choice(name, fields.at("calendar"), list(CALENDARS))]
-
-
-def _ns(given: object, path: str) -> int:
-    return round(number(given, path, Limits(least=0, most=_MOST_MS)) * _NS_PER_MS)
 
 
 def slippage_names() -> list[str]:

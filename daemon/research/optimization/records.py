@@ -16,6 +16,7 @@ from daemon.core.errors import Code, Conflict, NotFound, StoreCorrupt
 from daemon.core.strategy import RiskProfile
 from daemon.research import trials
 from daemon.research.backtest_records import BacktestProgress, spec_from
+from daemon.research.budgets import Budget
 from daemon.research.optimization.request import Plan
 from daemon.research.optimization.result import Method, OptimizationResult, OptimizationStatus
 from daemon.research.ranges import Range
@@ -51,11 +52,16 @@ CELL_BYTES: Final = 48
 
 
 class OptimizationJob(msgspec.Struct, frozen=True):
-    """An optimisation as a worker gets it. profiles: by which the configuration is read."""
+    """An optimisation as a worker gets it.
+
+    profiles: by which the configuration is read. budget: what code of the user's own may take, its time from one point
+    to the next; None where there is none of it.
+    """
 
     optimization_id: str
     plan: Plan
     profiles: dict[str, RiskProfile]
+    budget: Budget | None = None
 
 
 class Rows(msgspec.Struct, frozen=True):

@@ -51,6 +51,7 @@ class OptimizationStatus(_Part, frozen=True, kw_only=True):
     verdict: str | None = None
     error: str | None = None
     error_code: str | None = None
+    error_traceback: list[str] | None = None
 
 
 class TriedRange(_Part, frozen=True, kw_only=True):

@@ -1,0 +1,343 @@
+"""How orders meet a level-2 book: they arrive, walk it, join queues, and are reached by trades and by the other side.
+
+`docs/book.md` states the contract; `tests/naive/book_matching.py` repeats it. What a fill does is `fills`' as ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from daemon.engine.book import NO_ASK, NO_BID, Books, next_level, set_level, size_at
+from daemon.engine.fills import fill, fits
+from daemon.engine.jit import constants, kernel
+from daemon.engine.matching import expire, liquidate, stop_or_trail
+from daemon.engine.orders import CANCEL_NEWEST, CANCEL_OLDEST, Desk, Force, Kind, Reference, Status
+from daemon.engine.working import DUST, end, liquidation_price, rearm, sweep
+
+_MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = constants(Kind)
+_GTC, _IOC, _FOK = constants(Force)
+_LEVEL, _TRADE, _BOOK = constants([Reference.LEVEL, Reference.TRADE, Reference.BOOK])
+_WOULD_TAKE, _NOT_FILLED, _SELF_TRADE = constants([Status.WOULD_TAKE, Status.NOT_FILLED, Status.SELF_TRADE])
+_FILLED = np.int64(Status.FILLED)
+_FIRST, _BUYS, _SELLS = constants([0, 1, -1])
+_BIDS, _ASKS = constants([0, 1])
+_NOTHING = -1
+
+MOST_LEVELS: Final = 1_024
+"""Levels that an order takes at one moment; what is left waits for the next event."""
+
+
+@kernel
+def book_is_sound(books: Books, symbol: int) -> bool:
+    """Tell whether orders may take from a book: it is whole, and not crossed."""
+    state = books.state
+    return bool(state[symbol].is_whole and state[symbol].bid < state[symbol].ask)
+
+
+@kernel
+def rearm_book(desk: Desk, books: Books, symbol: int) -> None:
+    """Find what the book has to be watched for: levels of resting orders; anything for an order that waits to take."""
+    orders, symbols, state = desk.orders, desk.symbols, books.state
+    highest_buy, lowest_buy = np.int64(NO_BID), np.int64(NO_ASK)
+    highest_sell, lowest_sell = np.int64(NO_BID), np.int64(NO_ASK)
+    for place in range(symbols[symbol].orders):
+        order = orders[symbol, place]
+        if order.is_done or order.has_arrived == 0 or order.kind not in (_MARKET, _LIMIT):
+            continue
+        if order.joined == 0:
+            highest_buy, lowest_sell = np.int64(NO_ASK), np.int64(NO_BID)
+        elif order.side > 0:
+            highest_buy, lowest_buy = max(highest_buy, order.level), min(lowest_buy, order.level)
+        else:
+            highest_sell, lowest_sell = max(highest_sell, order.level), min(lowest_sell, order.level)
+    state[symbol].highest_buy, state[symbol].lowest_buy = highest_buy, lowest_buy
+    state[symbol].highest_sell, state[symbol].lowest_sell = highest_sell, lowest_sell
+    rearm(desk, symbol)
+
+
+@kernel
+def arrive(desk: Desk, books: Books, symbol: int, now_ns: int) -> None:
+    """Let orders arrive whose time has come, in the order in which they were sent, and end those whose time is over."""
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
+    account[0].now_ns = max(account[0].now_ns, now_ns)
+    expire(desk, symbol, now_ns)
+    place = _FIRST
+    while place < symbols[symbol].orders:
+        order = orders[symbol, place]
+        if not order.is_done and order.has_arrived == 0 and order.live_ns <= now_ns:
+            orders[symbol, place].has_arrived = 1
+            enter(desk, books, symbol, place)
+        place += 1
+    sweep(orders, symbols, symbol)
+    rearm_book(desk, books, symbol)
+
+
+@kernel
+def enter(desk: Desk, books: Books, symbol: int, place: int) -> None:
+    """Let an order that has arrived take, rest, or wait for a sound book; stops wait for trades."""
+    order = desk.orders[symbol, place]
+    if order.kind not in (_MARKET, _LIMIT) or not book_is_sound(books, symbol):
+        if order.force != _GTC and order.kind in (_MARKET, _LIMIT):
+            end(desk, symbol, place, _NOT_FILLED)
+        return
+    side = _ASKS if order.side > 0 else _BIDS
+    best = books.state[symbol].ask if order.side > 0 else books.state[symbol].bid
+    worst: Any = np.int64(NO_ASK) if order.side > 0 else np.int64(NO_BID)
+    if order.kind == _LIMIT:
+        worst = np.int64(np.rint(order.price * books.state[symbol].scale))
+        desk.orders[symbol, place].level = worst
+    is_marketable = NO_BID < best < NO_ASK and (worst - best) * order.side >= 0
+    if is_marketable and order.post_only:
+        end(desk, symbol, place, _WOULD_TAKE)
+        return
+    if is_marketable and (order.force != _FOK or _holds(desk, books, symbol, place, side, best, worst)):
+        _walk(desk, books, symbol, place, side, worst)
+    if desk.orders[symbol, place].is_done:
+        return
+    if order.force != _GTC:
+        end(desk, symbol, place, _NOT_FILLED)
+    elif order.kind == _LIMIT and not _meets_own(desk, symbol, place, worst):
+        _join(desk, books, symbol, place)
+
+
+@kernel
+def _join(desk: Desk, books: Books, symbol: int, place: int) -> None:
+    """Put an order behind everything that its level shows; while levels within its limit are left, it waits to take."""
+    orders, account, state = desk.orders, desk.account, books.state
+    order = orders[symbol, place]
+    best = state[symbol].ask if order.side > 0 else state[symbol].bid
+    if NO_BID < best < NO_ASK and (order.level - best) * order.side >= 0:
+        return
+    account[0].joins += 1
+    orders[symbol, place].joined = account[0].joins
+    shown = size_at(books, symbol, _BIDS if order.side > 0 else _ASKS, order.level)
+    orders[symbol, place].ahead = shown / state[symbol].size_scale
+    orders[symbol, place].traded = 0.0
+    orders[symbol, place].met = 0.0
+
+
+@kernel
+def _holds(desk: Desk, books: Books, symbol: int, place: int, side: int, best: int, worst: int) -> bool:
+    """Tell whether the book, up to a level, and the money suffice for all of an order."""
+    symbols, state = desk.symbols, books.state
+    shown, tick = _shown(books, symbol, side, worst)
+    room = symbols[symbol].room
+    symbols[symbol].room = min(room, shown)
+    symbols[symbol].taken_level = tick / state[symbol].scale
+    holds = fits(desk, symbol, place, best / state[symbol].scale)
+    symbols[symbol].room = room
+    symbols[symbol].taken_level = 0.0
+    return holds
+
+
+@kernel
+def _shown(books: Books, symbol: int, side: int, worst: int) -> tuple[float, int]:
+    """Return the base units that a side shows up to a level, and the last level that counts."""
+    state = books.state
+    way = 1 if side == _ASKS else -1
+    tick = state[symbol].ask if side == _ASKS else state[symbol].bid
+    last, shown = tick, 0
+    for _ in range(MOST_LEVELS):
+        if not NO_BID < tick < NO_ASK or (worst - tick) * way < 0:
+            break
+        shown += size_at(books, symbol, side, tick)
+        last = tick
+        tick = next_level(books, symbol, side, tick + way)
+    return shown / state[symbol].size_scale, last
+
+
+@kernel
+def _walk(desk: Desk, books: Books, symbol: int, place: int, side: int, worst: int) -> None:
+    """Take levels, the best first, up to `worst`; what is taken is gone from the book."""
+    orders, symbols, state = desk.orders, desk.symbols, books.state
+    scale, unit = state[symbol].scale, state[symbol].size_scale
+    way = 1 if side == _ASKS else -1
+    reference = (state[symbol].ask if side == _ASKS else state[symbol].bid) / scale
+    for _ in range(MOST_LEVELS):
+        tick = state[symbol].ask if side == _ASKS else state[symbol].bid
+        if not NO_BID < tick < NO_ASK or (worst - tick) * way < 0:
+            break
+        if _meets_own(desk, symbol, place, tick):
+            break
+        shown = size_at(books, symbol, side, tick)
+        symbols[symbol].taken_level = tick / scale
+        filled = fill(desk, symbol, place, reference, _BOOK, shown / unit, bool(0))
+        symbols[symbol].taken_level = 0.0
+        if filled <= 0.0:
+            break
+        left: Any = np.int64(max(0.0, np.rint(shown - filled * unit)))
+        set_level(books, symbol, side, tick, left)
+        if orders[symbol, place].is_done or left > 0:
+            break
+
+
+@kernel
+def _meets_own(desk: Desk, symbol: int, place: int, tick: int) -> bool:
+    """End what would trade with itself at a level; tells whether that was the order that takes or is about to rest."""
+    orders, symbols, settings = desk.orders, desk.symbols, desk.settings
+    side = orders[symbol, place].side
+    if orders[symbol, place].is_done:
+        return True
+    for other in range(symbols[symbol].orders):
+        theirs = orders[symbol, other]
+        if theirs.joined == 0 or theirs.is_done or theirs.side == side or (tick - theirs.level) * side < 0:
+            continue
+        if settings[0].self_trade != CANCEL_NEWEST:
+            end(desk, symbol, other, _SELF_TRADE)
+        if settings[0].self_trade != CANCEL_OLDEST:
+            end(desk, symbol, place, _SELF_TRADE)
+            return True
+    return False
+
+
+# What reaches orders that rest.
+
+
+@kernel
+def _first_reached(desk: Desk, symbol: int, side: int, tick: int, after_level: int, after_joined: int) -> int:
+    """Find the resting order of a side that comes next at or beyond a tick: by price, then by place in the queue."""
+    orders, symbols = desk.orders, desk.symbols
+    found = _NOTHING
+    for place in range(symbols[symbol].orders):
+        order = orders[symbol, place]
+        if order.joined == 0 or order.is_done or order.side != side or (order.level - tick) * side < 0:
+            continue
+        is_after = (after_level - order.level) * side > 0 or (
+            order.level == after_level and order.joined > after_joined
+        )
+        if not is_after:
+            continue
+        if found != _NOTHING:
+            best = orders[symbol, found]
+            is_first = (order.level - best.level) * side > 0 or (
+                order.level == best.level and order.joined < best.joined
+            )
+            if not is_first:
+                continue
+        found = place
+    return found
+
+
+@kernel
+def at_trade(desk: Desk, books: Books, symbol: int, price: float, size: float, aggressor: int, now_ns: int) -> None:
+    """Let a symbol's orders meet a trade. aggressor: 1 bought, -1 sold, 0 unknown. size: base units."""
+    orders, symbols, account, settings = desk.orders, desk.symbols, desk.account, desk.settings
+    account[0].now_ns = now_ns
+    expire(desk, symbol, now_ns)
+    held = symbols[symbol].quantity
+    if held != 0.0:
+        symbols[symbol].best = max(symbols[symbol].best, price)
+        symbols[symbol].worst = min(symbols[symbol].worst, price)
+        level = liquidation_price(symbols, settings, symbol)
+        if (held > 0.0 and price <= level) or (held < 0.0 and price >= level):
+            liquidate(desk, symbol, price, _TRADE)
+    tick: Any = np.int64(np.rint(price * books.state[symbol].scale))
+    left = size
+    if aggressor <= 0:
+        left = _meet_trade(desk, symbol, _BUYS, tick, left, size)
+    if aggressor >= 0:
+        _meet_trade(desk, symbol, _SELLS, tick, left, size)
+    place = _FIRST
+    while place < symbols[symbol].orders:
+        order = orders[symbol, place]
+        waits = not order.is_done and order.has_arrived and order.kind in (_STOP, _STOP_LIMIT, _TRAILING)
+        if waits and stop_or_trail(desk, symbol, place, price):
+            enter(desk, books, symbol, place)
+        place += 1
+    sweep(orders, symbols, symbol)
+    rearm_book(desk, books, symbol)
+
+
+@kernel
+def _meet_trade(desk: Desk, symbol: int, side: int, tick: int, left: float, size: float) -> float:
+    """Let resting orders of a side meet a trade, of which `left` is left for them; returns what is left then."""
+    orders = desk.orders
+    level: Any = np.int64(NO_ASK) * side
+    joined: Any = np.int64(0)
+    taken = 0.0
+    while True:
+        place = _first_reached(desk, symbol, side, tick, level, joined)
+        if place == _NOTHING:
+            return left
+        order = orders[symbol, place]
+        level, joined = order.level, order.joined
+        offered = left
+        if order.level == tick:
+            offered = min(left, max(0.0, size - order.ahead) - taken)
+            orders[symbol, place].ahead = max(0.0, order.ahead - size)
+            orders[symbol, place].traded += size
+        else:
+            orders[symbol, place].ahead = 0.0
+        if offered > 0.0:
+            filled = fill(desk, symbol, place, orders[symbol, place].price, _LEVEL, offered, bool(1))
+            left -= filled
+            if level == tick:
+                taken += filled
+            if left <= DUST * size:
+                left = 0.0
+
+
+@kernel
+def at_book(desk: Desk, books: Books, symbol: int, now_ns: int) -> None:
+    """Let orders meet a book after an event: resting ones that the other side reaches, then those that wait to take."""
+    orders, symbols, account = desk.orders, desk.symbols, desk.account
+    account[0].now_ns = now_ns
+    books.state[symbol].is_reached = 0
+    if book_is_sound(books, symbol):
+        _meet_book(desk, books, symbol, _BUYS)
+        _meet_book(desk, books, symbol, _SELLS)
+        place = _FIRST
+        while place < symbols[symbol].orders:
+            order = orders[symbol, place]
+            if not order.is_done and order.has_arrived and order.joined == 0:
+                enter(desk, books, symbol, place)
+            place += 1
+    sweep(orders, symbols, symbol)
+    rearm_book(desk, books, symbol)
+
+
+@kernel
+def _meet_book(desk: Desk, books: Books, symbol: int, side: int) -> None:
+    """Let resting orders of a side meet what the other side shows at or beyond their prices."""
+    orders, symbols, state = desk.orders, desk.symbols, books.state
+    best = state[symbol].ask if side > 0 else state[symbol].bid
+    for place in range(symbols[symbol].orders):
+        order = orders[symbol, place]
+        if order.side == side and order.joined > 0 and (order.level - best) * side < 0:
+            orders[symbol, place].met = 0.0
+    if not NO_BID < best < NO_ASK:
+        return
+    level: Any = np.int64(NO_ASK) * side
+    joined: Any = np.int64(0)
+    while True:
+        place = _first_reached(desk, symbol, side, best, level, joined)
+        if place == _NOTHING:
+            return
+        state[symbol].is_reached = 1
+        level, joined = orders[symbol, place].level, orders[symbol, place].joined
+        shown, _ = _shown(books, symbol, _ASKS if side > 0 else _BIDS, level)
+        orders[symbol, place].ahead = 0.0
+        offered = shown - orders[symbol, place].met
+        if offered > 0.0:
+            orders[symbol, place].met += fill(
+                desk, symbol, place, orders[symbol, place].price, _LEVEL, offered, bool(1)
+            )
+
+
+# Cancels and replacements.
+
+
+@kernel
+def replace(desk: Desk, books: Books, symbol: int, place: int, quantity: float, price: float) -> None:
+    """Give an order another quantity and price; it keeps its place in the queue where the rule lets it."""
+    orders, settings = desk.orders, desk.settings
+    order = orders[symbol, place]
+    level = np.int64(np.rint(price * books.state[symbol].scale))
+    keeps = settings[0].reducing_keeps and order.joined > 0 and level == order.level and quantity <= order.quantity
+    orders[symbol, place].quantity = quantity
+    orders[symbol, place].price = price
+    if not keeps:
+        orders[symbol, place].joined = 0
+        enter(desk, books, symbol, place)

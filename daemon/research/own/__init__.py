@@ -1,0 +1,1 @@
+"""Strategies of the user's own: code that nobody has checked."""
