@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from daemon.core.errors import Code, Conflict, JobFailed
 from daemon.research.backtest_memory import memory_bound
 from daemon.research.backtest_records import BacktestJob
+from daemon.research.budgets import budget_for
 from daemon.research.rerunning import rerun_stored
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec
     from daemon.core.market import TsNs
     from daemon.core.strategy import RiskProfile
+    from daemon.research.budgets import Budget
     from daemon.research.executors import Executor
     from daemon.research.rerunning import Rerun
     from daemon.store.bars import BarStore
@@ -117,17 +119,23 @@ class Reruns(Protocol):
 
 
 class UnstoredReruns:
-    """Runs on a worker process that nobody else uses; nothing is stored. spool: file for what validation leaves."""
+    """Runs on a worker process that nobody else uses; nothing is stored.
 
-    def __init__(self, bars: BarStore, executor: Executor, spool: Path, profiles: Mapping[str, RiskProfile]) -> None:
+    spool: file for what validation leaves. budget: what code of the user's own may take.
+    """
+
+    def __init__(
+        self, bars: BarStore, executor: Executor, spool: Path, profiles: Mapping[str, RiskProfile], budget: Budget
+    ) -> None:
         self.bars = bars
         self._executor = executor
         self._spool = spool
         self._profiles = dict(profiles)
+        self._budget = budget
 
     def begin(self, spec: BacktestSpec, wanted: Mapping[str, Any]) -> Attempt:
         """Hand a run to the worker."""
-        job = BacktestJob(_NAME, spec, str(self._spool), dict(wanted), self._profiles)
+        job = BacktestJob(_NAME, spec, str(self._spool), dict(wanted), self._profiles, budget_for(spec, self._budget))
         return _Unstored(self._executor, job, memory_bound(spec, self.bars))
 
 

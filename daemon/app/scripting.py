@@ -33,4 +33,11 @@ def settings(folder: Path | None, config: Path | None) -> Settings:
         wiring.check_cache()
         return wiring.rule_book(loaded)
 
-    return Settings(loaded.data_dir(chosen), config, loaded.store, loaded.probe.risk_profiles, prepare)
+    return Settings(
+        loaded.data_dir(chosen),
+        config,
+        loaded.store,
+        loaded.probe.risk_profiles,
+        loaded.strategies.budget,
+        prepare,
+    )

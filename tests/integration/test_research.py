@@ -26,6 +26,7 @@ from daemon.research.optimization.request import OptimizationRequest
 from daemon.research.plans import ProbeRequest
 from daemon.research.scripting.market import Market
 from daemon.research.scripting.opening import find_settings
+from daemon.research.scripting.running import read_wanted
 from daemon.research.strategies import RuleBook
 from daemon.store.bars import BarStore
 from daemon.store.bulk import BulkWriter
@@ -249,6 +250,13 @@ def test_a_configuration_may_be_a_file_and_its_errors_have_codes(market, tmp_pat
     refused(Code.BACKTEST_NOT_FOUND, lambda: market.backtest("none"), NotFound)
     refused(Code.OPTIMIZATION_NOT_FOUND, lambda: market.optimization("none"), NotFound)
     refused(Code.RUN_NOT_FOUND, lambda: market.probe("none"), NotFound)
+
+
+def test_a_strategy_file_lies_beside_the_configuration_that_names_it(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"strategy": {"file": "mine.py"}}')
+    assert read_wanted(path, {"a": 1})["strategy"]["file"] == str(tmp_path / "mine.py")
+    assert read_wanted({"strategy": {"file": tmp_path / "x.py"}}, None)["strategy"]["file"] == str(tmp_path / "x.py")
 
 
 # Tables.

@@ -77,7 +77,7 @@ def watch(
     kept = "results are stored" if keep else "results are not stored (--keep stores them)"
     typer.echo(f"watching {file}: {kept}; Ctrl-C ends it", err=True)
     try:
-        with _reruns(settings, settings.data_dir(data_dir), keep=keep) as reruns:
+        with _reruns(settings, settings.data_dir(data_dir), keep=keep, validate=validate) as reruns:
             _Watch(wanted, reruns, settings, wiring.rule_book(settings), form).go_on()
     except KeyboardInterrupt:
         return
@@ -149,7 +149,7 @@ class _Wanted:
 
 
 @contextmanager
-def _reruns(settings: Config, folder: Path, *, keep: bool) -> Iterator[Reruns]:
+def _reruns(settings: Config, folder: Path, *, keep: bool, validate: bool) -> Iterator[Reruns]:
     """Open what runs: whoever writes, or a worker process beside the store that is open to read."""
     import tempfile
 
@@ -165,11 +165,19 @@ def _reruns(settings: Config, folder: Path, *, keep: bool) -> Iterator[Reruns]:
             yield StoredReruns(BarStore(writer.ticks.env), writer)
         return
     with wiring.reader(settings, folder) as store, tempfile.TemporaryDirectory(prefix="atlasd-") as spools:
-        setup = WorkerSetup(folder, settings.store, tuple(wiring.rule_book(settings)), Rerunner)
+        # Specifications are whole when they are sent: only what varies their parameters looks into the book.
+        book = tuple(wiring.rule_book(settings)) if validate else ()
+        setup = WorkerSetup(folder, settings.store, book, Rerunner)
         executor = ProcessExecutor(setup, 1, settings.backtest.memory_bytes)
         executor.start()
         try:
-            yield UnstoredReruns(store.bars, executor, Path(spools) / "rows.spool", settings.probe.risk_profiles)
+            yield UnstoredReruns(
+                store.bars,
+                executor,
+                Path(spools) / "rows.spool",
+                settings.probe.risk_profiles,
+                settings.strategies.budget,
+            )
         finally:
             executor.close()
 

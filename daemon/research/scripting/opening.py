@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from daemon.core.strategy import RiskProfile
+    from daemon.research.budgets import Budget
     from daemon.research.strategies import RuleBook
     from daemon.store.env import StoreConfig
 
@@ -31,13 +32,15 @@ class Settings(NamedTuple):
     """What this room needs of a configuration.
 
     folder: the data folder. config: the file that was given beside the user's own. profiles: risk profiles by name.
-    prepare: makes sure that kernels may be cached, and loads the strategies.
+    budget: what a run of a strategy of the user's own may take. prepare: makes sure that kernels may be cached, and
+    loads the strategies.
     """
 
     folder: Path
     config: Path | None
     store: StoreConfig
     profiles: Mapping[str, RiskProfile]
+    budget: Budget
     prepare: Callable[[], RuleBook]
 
 

@@ -20,11 +20,11 @@ import msgspec
 import numpy as np
 
 import daemon
-from daemon.core.backtest import Own
 from daemon.core.errors import AtlasError, Code, InvalidRequest, JobFailed, NotFound, SourceDataInvalid
 from daemon.research.backtest_config.files import decode_config
 from daemon.research.backtest_records import BacktestJob
 from daemon.research.backtest_result import BacktestResult
+from daemon.research.budgets import budget_for
 from daemon.research.executors import ProcessExecutor
 from daemon.research.parameters import POINT, read_specification
 from daemon.research.scripting.results import Backtest, made_backtest
@@ -68,6 +68,10 @@ def read_wanted(
         except (TypeError, ValueError) as error:
             raise InvalidRequest(Code.INVALID_REQUEST, f"{where} holds what JSON cannot say: {error}") from None
     wanted = decode_config(content, where)
+    strategy = wanted.get("strategy")
+    if isinstance(config, (str, os.PathLike)) and isinstance(strategy, dict) and isinstance(strategy.get("file"), str):
+        # Beside the configuration, wherever this process happens to stand.
+        strategy["file"] = str(Path(config).absolute().parent / strategy["file"])
     if point:
         wanted[POINT] = wanted.get(POINT, {}) | {name: float(value) for name, value in point.items()}
     return wanted
@@ -114,8 +118,9 @@ class Bench:
                 str(spool),
                 wanted,
                 dict(self._settings.profiles),
+                budget_for(spec, self._settings.budget),
             )
-            is_apart = apart or isinstance(spec.program, Own)
+            is_apart = apart or job.budget is not None
             result, parts = (self._elsewhere if is_apart else self._here)(job, told)
             return _taken(result, spec, parts, spool)
 
