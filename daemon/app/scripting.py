@@ -27,14 +27,16 @@ def settings(folder: Path | None, config: Path | None) -> Settings:
     given = os.environ.get(DATA_DIR_VARIABLE)
     chosen = folder if folder is not None else Path(given) if given else None
 
+    data = loaded.data_dir(chosen)
+
     def prepare() -> RuleBook:
         from daemon.app import wiring
 
         wiring.check_cache()
-        return wiring.rule_book(loaded)
+        return wiring.rule_book(loaded, data)
 
     return Settings(
-        loaded.data_dir(chosen),
+        data,
         config,
         loaded.store,
         loaded.probe.risk_profiles,

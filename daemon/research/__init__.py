@@ -1,7 +1,7 @@
 """A request to a plan of jobs, jobs to workers, results to the store; views, exports and reports of them.
 
-The names below are what scripts and notebooks import. Each is loaded when it is first asked for: whoever imports a
-module of this room loads none of them.
+Names that scripts and notebooks import, and those that traders write at the top of their own files, are here as well,
+and loaded when they are first asked for: the package itself stays cheap to import.
 """
 
 from __future__ import annotations
@@ -10,40 +10,56 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    # What own strategies are written with.
     # Scripts and notebooks.
-    from daemon.core.errors import AtlasError as AtlasError
-    from daemon.core.errors import Code as Code
-    from daemon.research.scripting.market import Market as Market
-    from daemon.research.scripting.market import Stored as Stored
-    from daemon.research.scripting.market import open_market as open_market
-    from daemon.research.scripting.market import run as run
-    from daemon.research.scripting.results import Backtest as Backtest
-    from daemon.research.scripting.results import Optimization as Optimization
-    from daemon.research.scripting.results import Probe as Probe
-    from daemon.research.scripting.table import Table as Table
+    from daemon.core.errors import AtlasError, Code
+    from daemon.core.ticks import BUY, SELL
+    from daemon.engine.context import (
+        FOK,
+        GTC,
+        HERE,
+        IOC,
+        MARKET,
+        Bar,
+        Column,
+        Context,
+        Fill,
+        Parameter,
+        Strategy,
+        Trade,
+    )
+    from daemon.research.scripting.market import Market, Stored, open_market, run
+    from daemon.research.scripting.results import Backtest, Optimization, Probe
+    from daemon.research.scripting.table import Table
 
-_HOMES: Final = {
+_NAMES: Final = {
+    # What own strategies are written with.
+    **dict.fromkeys(
+        ("BUY", "SELL", "FOK", "GTC", "HERE", "IOC", "MARKET", "Bar", "Column", "Context", "Fill", "Parameter",
+         "Strategy", "Trade"),
+        "daemon.engine.context",
+    ),
     # Scripts and notebooks.
-    "AtlasError": "daemon.core.errors",
-    "Code": "daemon.core.errors",
-    "Market": "daemon.research.scripting.market",
-    "Stored": "daemon.research.scripting.market",
-    "open_market": "daemon.research.scripting.market",
-    "run": "daemon.research.scripting.market",
-    "Backtest": "daemon.research.scripting.results",
-    "Optimization": "daemon.research.scripting.results",
-    "Probe": "daemon.research.scripting.results",
+    **dict.fromkeys(("AtlasError", "Code"), "daemon.core.errors"),
+    **dict.fromkeys(("Market", "Stored", "open_market", "run"), "daemon.research.scripting.market"),
+    **dict.fromkeys(("Backtest", "Optimization", "Probe"), "daemon.research.scripting.results"),
     "Table": "daemon.research.scripting.table",
-}
+}  # fmt: skip
+"""Modules of names that are given from here."""
+
+__all__ = [
+    "BUY", "FOK", "GTC", "HERE", "IOC", "MARKET", "SELL", "AtlasError", "Backtest", "Bar", "Code", "Column", "Context",
+    "Fill", "Market", "Optimization", "Parameter", "Probe", "Stored", "Strategy", "Table", "Trade", "open_market",
+    "run",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name when it is first asked for."""
-    if name not in _HOMES:
+    """Load a name from where it is defined."""
+    if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-    return value
+    return getattr(importlib.import_module(_NAMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_NAMES})

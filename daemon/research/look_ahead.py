@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from daemon.core.backtest import OrderList, Reason
+from daemon.core.backtest import OrderList, Own, Reason
 from daemon.core.errors import Code, JobFailed
 from daemon.core.market import NS_PER_SECOND
 from daemon.engine.simulate import Simulation
@@ -44,6 +44,8 @@ def check_look_ahead(
     """
     if isinstance(spec.program, OrderList):
         return LookAhead(is_checked=False, cuts=[], words="a list of orders decides nothing")
+    if isinstance(spec.program, Own):
+        return LookAhead(is_checked=False, cuts=[], words="an own strategy's context shows nothing that is to come")
     whole = _run(spec, series, year_days, checkpoint)
     cuts = []
     for share in SHARES:

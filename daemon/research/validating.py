@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from daemon.core.backtest import OrderList, Validation
+from daemon.core.backtest import OrderList, Own, Validation
 from daemon.engine import curves
 from daemon.research.backtest_market import digests_of
 from daemon.research.backtest_outcome import inputs_digest
@@ -57,7 +57,9 @@ def validated(
     with bars.ticks.env.read() as transaction:
         before = stored_idea(transaction, idea)
         is_repeated = is_tried(transaction, idea, fingerprint)
-    looked = check_look_ahead(spec, series, finding.year_days, checkpoint) if before is None else None
+    # All versions of an own file are one idea, and any of them may look ahead.
+    is_unknown = before is None or (isinstance(spec.program, Own) and not is_repeated)
+    looked = check_look_ahead(spec, series, finding.year_days, checkpoint) if is_unknown else None
     walked, chosen = None, None
     if asked.walk_forward and not isinstance(spec.program, OrderList):
         walked, chosen = _walked(bars, book, job, finding, asked, checkpoint, progress)

@@ -12,7 +12,7 @@ from daemon.core.backtest import OrderList
 from daemon.core.market import NS_PER_DAY
 from daemon.engine import curves, metrics, validation
 from daemon.research.backtest_market import warmup_bars
-from daemon.research.parameters import defaults, grid, grid_size
+from daemon.research.parameters import grid, grid_size
 from daemon.research.ranges import invalid, read_range
 from daemon.research.sweep import NOTHING, Span, best_of, score
 from daemon.research.sweeps import Sweeps
@@ -55,7 +55,7 @@ def choices_of(spec: BacktestSpec, space: Space) -> Choices:
     """Read what a configuration says is to be tried, else the usual factors; InvalidRequest INVALID_PARAMETER."""
     asked = spec.validation.parameters if spec.validation else None
     if asked is None:
-        ranges = [] if isinstance(spec.program, OrderList) else defaults(spec)
+        ranges = [] if isinstance(spec.program, OrderList) else space.usual
     else:
         ranges = [read_range(name, list(values)) for name, values in asked.items()]
     if grid_size(ranges) > MOST_SETS:

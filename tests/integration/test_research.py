@@ -119,8 +119,8 @@ def test_every_example_of_the_page_runs(folder, monkeypatch):
 def test_a_type_checker_sees_the_names_that_there_are():
     tree = ast.parse(Path(research.__file__).read_text())
     guarded = next(each for each in tree.body if isinstance(each, ast.If))
-    seen = {alias.asname: f"{each.module}" for each in guarded.body for alias in each.names}
-    assert seen == research._HOMES  # noqa: SLF001 - both lists of one file
+    seen = {alias.name for each in guarded.body for alias in each.names}
+    assert seen == set(research._NAMES) == set(research.__all__)  # noqa: SLF001 - lists of one file
     assert all(getattr(research, name) is not None and name in dir(research) for name in seen)
     assert Path(research.__file__).parents[1].joinpath("py.typed").exists()
     with pytest.raises(AttributeError, match="nothing_like_it"):

@@ -24,6 +24,7 @@ from daemon.app.cli import (
     optimize,
     probe,
     service,
+    strategy,
     trials,
     watch,
 )
@@ -92,6 +93,7 @@ calibrate.register(app)
 montecarlo.register(app)
 optimize.register(app)
 trials.register(app)
+strategy.register(app)
 export.register(app)
 service.register(app)
 access.register(app)

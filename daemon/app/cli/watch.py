@@ -77,8 +77,9 @@ def watch(
     kept = "results are stored" if keep else "results are not stored (--keep stores them)"
     typer.echo(f"watching {file}: {kept}; Ctrl-C ends it", err=True)
     try:
-        with _reruns(settings, settings.data_dir(data_dir), keep=keep, validate=validate) as reruns:
-            _Watch(wanted, reruns, settings, wiring.rule_book(settings), form).go_on()
+        folder = settings.data_dir(data_dir)
+        with _reruns(settings, folder, keep=keep, validate=validate) as reruns:
+            _Watch(wanted, reruns, settings, wiring.rule_book(settings, folder), form).go_on()
     except KeyboardInterrupt:
         return
 
@@ -167,7 +168,8 @@ def _reruns(settings: Config, folder: Path, *, keep: bool, validate: bool) -> It
     with wiring.reader(settings, folder) as store, tempfile.TemporaryDirectory(prefix="atlasd-") as spools:
         # Specifications are whole when they are sent: only what varies their parameters looks into the book.
         book = tuple(wiring.rule_book(settings)) if validate else ()
-        setup = WorkerSetup(folder, settings.store, book, Rerunner)
+        own = wiring.strategy_folder(settings, folder).path
+        setup = WorkerSetup(folder, settings.store, book, Rerunner, own)
         executor = ProcessExecutor(setup, 1, settings.backtest.memory_bytes)
         executor.start()
         try:
@@ -222,6 +224,7 @@ class _Watch:
     def _run(self, changed_ns: TsNs) -> TsNs | None:
         """Run once; returns the time of a save that came meanwhile, and made the run one of yesterday's."""
         from daemon.core.errors import AtlasError
+        from daemon.research.backtest_config.given import with_given
         from daemon.research.parameters import read_specification
 
         try:
@@ -229,6 +232,8 @@ class _Watch:
                 wanted = self._wanted.read()
             finally:
                 self._files.watch(self._wanted.files)
+            if self._book.own is not None:
+                wanted = with_given(wanted, self._wanted.files[0].parent, self._book.own)
             spec = read_specification(wanted, self._reruns.bars, self._book, self._profiles)
             rerun, later_ns = self._attended(self._reruns.begin(spec, wanted))
         except AtlasError as error:

@@ -79,7 +79,7 @@ def planned(request: OptimizationRequest, bars: BarStore, book: RuleBook, profil
         raise _invalid("seed", f"{request.seed} is not between 0 and {_MOST_SEED - 1:,}")
     if isinstance(spec.program, OrderList):
         raise _invalid("config", "a list of orders has nothing to choose: give a strategy with rules")
-    ranges = _ranges(request.parameters) or defaults(spec)
+    ranges = _ranges(request.parameters) or defaults(spec, book.own)
     if not ranges:
         raise _invalid("parameters", "this configuration has no usual ones: give at least one, such as timeout=5,10,20")
     Space(request.config, spec, bars, book, profiles).check(ranges)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from daemon.core.errors import Code, ConfigError
+from daemon.research.backtest_config.given import with_given
 from daemon.research.backtest_records import stored_statuses
 from daemon.research.optimization.records import stored_states
 from daemon.research.parameters import read_specification
@@ -150,6 +151,8 @@ class Market:
         """
         bars, book = self._bars, self._prepared
         wanted = read_wanted(config, point)
+        if book.own is not None:
+            wanted = with_given(wanted, Path(), book.own)
         if keep:
             read_specification(wanted, bars, book, self._settings.profiles)  # refused here, with all that errors carry
             return stored_backtest(self._lease.another(), run_stored(self._settings, wanted, name))

@@ -141,7 +141,8 @@ class Bench:
         self, job: BacktestJob, told: Callable[[BacktestProgress], None]
     ) -> tuple[BacktestResult, list[ColumnPart]]:
         if self._executor is None:
-            setup = WorkerSetup(self._settings.folder, self._settings.store, tuple(self._book))
+            own = None if self._book.own is None else self._book.own.path
+            setup = WorkerSetup(self._settings.folder, self._settings.store, tuple(self._book), own=own)
             self._executor = ProcessExecutor(setup, 1)
             self._executor.start()
         stopped = threading.Event()
