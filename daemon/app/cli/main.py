@@ -24,7 +24,9 @@ from daemon.app.cli import (
     optimize,
     probe,
     service,
+    strategy,
     trials,
+    watch,
 )
 
 if TYPE_CHECKING:
@@ -86,10 +88,12 @@ app.add_typer(data.stored, name="data", help="Look at what is stored.")
 live.register(app)
 probe.register(app)
 backtest.register(app)
+watch.register(app)
 calibrate.register(app)
 montecarlo.register(app)
 optimize.register(app)
 trials.register(app)
+strategy.register(app)
 export.register(app)
 service.register(app)
 access.register(app)
