@@ -175,8 +175,10 @@ def joined(log):
                 continue
         made.append(row)
     for place in range(len(made)):
-        while place > 0 and all(isinstance(each, naive.Ended) for each in made[place - 1 : place + 1]) and (
-            made[place - 1] > made[place]
+        while (
+            place > 0
+            and all(isinstance(each, naive.Ended) for each in made[place - 1 : place + 1])
+            and (made[place - 1] > made[place])
         ):
             made[place - 1 : place + 1] = made[place], made[place - 1]
             place -= 1

@@ -3,12 +3,11 @@
 from collections import defaultdict
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive.book import Book
-from naive.book_matching import Command, Fill, Row, Trade, events_of
-from scripted import STOP, Case, quickly, slowly
+from naive.book_matching import Command, Fill, Matching, Row, Trade, events_of
+from scripted import STOP, Case, joined, quickly, slowly
 
 from daemon.core.backtest import Queue
 from daemon.core.ticks import BUY, SELL, DepthFlag
@@ -126,3 +125,144 @@ def cases(draw, models=MODELS, *, is_apart=False, most=50):
         trades = [trade._replace(size=trade.size * lot) for trade in trades]
     commands = make_commands(rng, events_of(rows, trades), draw(st.integers(1, 14)), feed, lot=lot)
     return Case(rows, trades, commands, queue, feed, order, lot, draw(st.sampled_from([0, 1, 3])))
+
+
+# The engine's, fill for fill.
+
+
+@given(cases())
+@settings(max_examples=400, deadline=None)
+def test_the_engine_fills_as_the_slow_loop_does(case):
+    slow, quick = slowly(case), quickly(case)
+    assert joined(quick.log) == joined(slow.log)
+    assert quick.counts == slow.counts
+
+
+@given(cases(most=30), st.lists(st.integers(1, 60), max_size=6), st.integers(2, 16))
+@settings(max_examples=60, deadline=None)
+def test_where_chunks_are_cut_does_not_matter(case, cuts, chunk_rows):
+    assert quickly(case, cuts=cuts, chunk_rows=chunk_rows) == quickly(case)
+
+
+# What holds of any run.
+
+
+class Watched(Matching):
+    """The slow loop beside the venue's own book, which nothing is taken from; it looks at each fill."""
+
+    def __init__(self, case):
+        settings = {"queue": case.queue, "order_ns": case.order, "lot": case.lot, "decimals": case.decimals}
+        super().__init__(events_of(case.rows, case.trades), case.commands, until_ns=STOP, **settings)
+        self.venue = Book()
+        self.taken = defaultdict(int)
+        self.offered = self.price = None
+        self.stood_behind = {}  # what was ahead of an order when it joined, and of that may still be there
+
+    def change(self, rows):
+        for row in rows:
+            before = dict(self.venue.sides[row.side == BUY])
+            is_new = row.flags & DepthFlag.SNAPSHOT and row.id != self.venue.last_id
+            self.venue.row(row.id, row.side, row.price, row.size, row.flags)
+            if is_new:
+                self.taken.clear()
+            elif row.size >= 0:
+                self.taken.pop((row.side, row.price), None)
+            # Whatever left a level may have been ahead; so may a snapshot's whole difference.
+            for order in self.resting:
+                if is_new:
+                    self.stood_behind[order.id] = 0
+                elif (order.side, order.price) == (row.side, row.price):
+                    self.stood_behind[order.id] -= max(0, before.get(row.price, 0) - max(0, row.size))
+        self.offered = self.price = None
+        super().change(rows)
+
+    def trade(self, trade):
+        self.offered, self.price = trade.size, trade.price
+        for order in self.resting:
+            if trade.side != order.side and order.reaches(trade.price):
+                is_through = order.price != trade.price
+                self.stood_behind[order.id] -= self.stood_behind[order.id] if is_through else trade.size
+        super().trade(trade)
+        self.price = None
+
+    def stay(self, order):
+        super().stay(order)
+        if order in self.resting:
+            self.stood_behind[order.id] = order.ahead
+
+    def fill(self, order, quantity, price, *, is_maker):
+        if quantity == 0:
+            return
+        assert 0 < quantity <= order.left
+        assert quantity % self.lot == 0
+        assert order.reaches(price)
+        if is_maker:
+            assert price == order.price
+        if not is_maker:
+            level = (-order.side, price)
+            self.taken[level] += quantity
+            assert self.is_sound
+            assert self.taken[level] <= self.venue.sides[level[0] == BUY][price]
+        elif self.price is not None:
+            self.offered -= quantity
+            assert self.offered >= 0
+            if order.price == self.price and self.queue.model == "risk_averse":
+                assert self.stood_behind[order.id] < 0
+        else:
+            across = sum(size for level, size in self.venue.sides[order.side == SELL].items() if order.reaches(level))
+            assert self.is_sound
+            assert quantity <= across
+            self.stood_behind[order.id] = 0
+        super().fill(order, quantity, price, is_maker=is_maker)
+
+
+@given(cases())
+@settings(max_examples=300, deadline=None)
+def test_nobody_takes_what_is_not_there_nor_fills_before_what_was_ahead_is_gone(case):
+    Watched(case).run()
+
+
+def filled_by(log, order):
+    return sum(row.quantity for row in log if isinstance(row, Fill) and row.order == order)
+
+
+def at_or_through(order, trade):
+    return trade.side != order.side and (order.price - trade.price) * order.side >= 0
+
+
+@given(cases(is_apart=True))
+@settings(max_examples=100, deadline=None)
+def test_makers_get_no_more_than_traded_at_or_through_their_price_at_that_moment(case):
+    trades = {trade.time_ns: trade for trade in case.trades}
+    given_away = defaultdict(int)
+    for fill in quickly(case).fills:
+        if fill.is_maker and fill.time_ns in trades:
+            assert at_or_through(fill, trades[fill.time_ns])
+            given_away[fill.time_ns] += fill.quantity
+    assert all(quantity <= trades[time].size for time, quantity in given_away.items())
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None)
+def test_an_order_fills_from_its_arrival_to_that_of_its_cancel_and_no_more_than_it_is(case):
+    log = quickly(case).log
+    for sent in case.commands:
+        fills = [row for row in log if isinstance(row, Fill) and row.order == sent.order]
+        arrives = sent.sent_ns + case.order
+        if sent.what == "submit":
+            assert all(fill.time_ns >= arrives and fill.side == sent.side for fill in fills)
+            if not any(each.what == "replace" and each.order == sent.order for each in case.commands):
+                assert filled_by(log, sent.order) <= sent.quantity
+                assert sent.price is None or all((sent.price - fill.price) * sent.side >= 0 for fill in fills)
+        elif sent.what == "cancel":
+            assert all(fill.time_ns <= arrives for fill in fills)
+
+
+@given(cases(is_apart=True), st.sampled_from(["power", "log"]))
+@settings(max_examples=100, deadline=None)
+def test_an_order_alone_fills_no_sooner_the_more_careful_the_model_is(case, model):
+    alone = case._replace(commands=[each for each in case.commands if each.order == 1 and each.what == "submit"])
+    logs = [quickly(alone._replace(queue=Queue(model=name))).log for name in ("trade_only", "risk_averse", model)]
+    for time in {fill.time_ns for log in logs for fill in log}:
+        soon = [sum(row.quantity for row in log if isinstance(row, Fill) and row.time_ns <= time) for log in logs]
+        assert soon == sorted(soon)

@@ -197,10 +197,18 @@ def test_the_more_is_behind_an_order_the_less_of_what_leaves_was_ahead():
     assert filled(*what, queue=Queue(model="power", exponent=1.0))[0][2] == 6
 
 
-def test_a_snapshot_changes_levels_as_rows_do():
-    again = book(2, bids={100: 2, 99: 7})
+def test_a_snapshot_changes_the_levels_that_it_shows_and_those_between_them():
+    again = book(2, bids={100: 2, 98: 7})
     assert filled(book(), buy(1, 1, 100), again, sold(3, 100, 3)) == [(3, 1, 1, 100)]
-    assert filled(book(), buy(1, 1, 98), again, sold(3, 98, 1)) == [(3, 1, 1, 98)]
+    assert filled(book(), buy(1, 1, 99), again, sold(3, 99, 1)) == [(3, 1, 1, 99)]
+    # What lies behind its last level it does not know.
+    assert filled(book(), buy(1, 1, 98), book(2, bids={100: 2}), sold(3, 98, 2)) == []
+
+
+def test_a_snapshot_brings_an_order_forward_as_a_row_would():
+    what = book(bids={100: 10}), buy(1, 99, 100), bid(2, 100, 20)
+    for shown in (bid(3, 100, 8), book(3, bids={100: 8})):
+        assert filled(*what, shown, sold(4, 100, 8), queue=Queue(model="power")) == [(4, 1, 4, 100)]
 
 
 # The book that reaches an order.
@@ -248,7 +256,7 @@ def test_the_snapshot_after_a_gap_cuts_what_is_ahead():
     what = book(), buy(1, 2, 100), gap, book(3, bids={100: 1}), sold(4, 100, 2)
     assert filled(*what) == [(4, 1, 1, 100)]
     assert filled(*what, queue=Queue(model="power")) == [(4, 1, 1, 100)]
-    assert filled(*what, queue=Queue(model="trade_only")) == []
+    assert filled(*what, queue=Queue(model="trade_only")) == [(4, 1, 1, 100)]
 
 
 def test_a_snapshot_may_itself_come_after_a_gap():
