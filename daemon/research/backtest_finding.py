@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from daemon.core.backtest import BacktestSpec
     from daemon.core.market import Float64s
+    from daemon.engine.own import Uncompiled
     from daemon.engine.simulate import Outcome
     from daemon.engine.trades import Trades
     from daemon.research.backtest_gaps import Crossings
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class Runs(NamedTuple):
-    """What the engine made. main: pessimistic, or over ticks. optimistic: None over ticks."""
+    """What the engine made. main: pessimistic, or over ticks. optimistic: None over ticks.
+
+    uncompiled: handlers of an own strategy that ran as Python, and why.
+    """
 
     main: Outcome
     optimistic: Outcome | None
+    uncompiled: tuple[Uncompiled, ...] = ()
 
 
 class Finding(NamedTuple):

@@ -165,7 +165,8 @@ def simulate(
         with failing(own):
             outcomes.append(run.run(noted))
     _check_books(spec, outcomes[0].books)
-    return Runs(outcomes[0], None if on_ticks else outcomes[1])
+    uncompiled = run.compiled.uncompiled if run.compiled is not None else ()
+    return Runs(outcomes[0], None if on_ticks else outcomes[1], uncompiled)
 
 
 def _check_books(spec: BacktestSpec, books: Records) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from daemon.core import backtest
 from daemon.core.market import NS_PER_SECOND
 from daemon.engine.metrics import kelly_fraction
+from daemon.engine.own import NAMES
 
 if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec, Slippage
@@ -148,6 +149,10 @@ def _met_book_notes(finding: Finding) -> list[str]:
         if book["dropped"]:
             said.append(f"{book['dropped']:,} levels were too far from the market to be kept")
         notes += [f"{key}: the book: {one}" for one in said]
+    notes += [
+        f"{NAMES[each.handler]} runs as Python, many times slower, for it cannot be compiled: {each.why}"
+        for each in finding.runs.uncompiled
+    ]
     if lost := finding.runs.main.lost_cancels:
         notes.append(f"{lost:,} cancels and replacements met no order: it had filled or ended before they arrived")
     return notes
@@ -221,11 +226,14 @@ def _liquidation(model: backtest.AlmgrenChriss) -> str:
 def _money(spec: BacktestSpec) -> list[str]:
     account = spec.account
     share = f"1/{min(len(spec.markets), account.max_positions or len(spec.markets))} of the equity a symbol"
-    said = [f"{account.initial_capital:g} to begin with, {share}, one position each"]
+    is_own = isinstance(spec.program, backtest.Own)
+    said = [f"{account.initial_capital:g} to begin with, {'' if is_own else f'{share}, '}one position each"]
     if account.leverage > 1:
+        sizes = "the strategy's" if is_own else "the sizing's"
+        usual = "" if is_own else " (fixed_fractional takes 1 x the share unless `fraction` says more)"
         said.append(
-            f"leverage {account.leverage:g}: positions may reach that many times the equity, how large they are is the "
-            "sizing's to say (fixed_fractional takes 1 x the share unless `fraction` says more)"
+            f"leverage {account.leverage:g}: positions may reach that many times the equity, how large they are is "
+            f"{sizes} to say{usual}"
         )
         said.append(
             f"isolated margin, maintenance {100 * account.maintenance_margin:g} %, "
