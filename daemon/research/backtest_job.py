@@ -85,7 +85,9 @@ def run_backtest(
     def validating(fraction: float) -> None:
         progress(BacktestProgress(share + (1 - share) * fraction, last, result.execution.events_processed))
 
-    result, trial = validated(bars, book or RuleBook(()), job, finding, series, result, checkpoint, validating)
+    result, trial = validated(
+        bars, RuleBook(()) if book is None else book, job, finding, series, result, checkpoint, validating
+    )
     completed_ms = time.time_ns() // 1_000_000
     execution = msgspec.structs.replace(result.execution, completed_at=completed_ms, duration=completed_ms - started_ms)
     with ColumnSpool(Path(job.spool)) as spool:
