@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from daemon.engine.book import NO_ASK, NO_BID, Books, next_level, set_level, size_at
 from daemon.engine.fills import fill, fits
 from daemon.engine.jit import constants, kernel
+from daemon.engine.levels import NO_ASK, NO_BID, Books, next_level, set_level, size_at
 from daemon.engine.matching import expire, liquidate, stop_or_trail
 from daemon.engine.orders import CANCEL_NEWEST, CANCEL_OLDEST, Desk, Force, Kind, Reference, Status
 from daemon.engine.working import DUST, end, liquidation_price, rearm, sweep

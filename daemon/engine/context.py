@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from daemon.core.ticks import BUY, SELL
-from daemon.engine.book import NO_ASK, NO_BID
+from daemon.engine.levels import NO_ASK, NO_BID
 from daemon.engine.orders import Force, Kind
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Context(NamedTuple):
     def depth(self, side: int, price: float, symbol: int = HERE) -> float:
         """Return what a side of the book shows from its best level up to a price; NaN without a book.
 
-        side: BUY for bids. Levels farther from the market than `engine.book.WINDOW` do not count.
+        side: BUY for bids. Levels farther from the market than `engine.levels.WINDOW` do not count.
         """
         at = self.event["symbol"][0] if symbol < 0 else symbol
         scale = self.books["scale"][at]

@@ -18,7 +18,7 @@ from daemon.engine.jit import constants, kernel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.core.backtest import Latency
+    from daemon.core.execution import Latency
 
 UInt64s: TypeAlias = NDArray[np.uint64]
 

@@ -6,45 +6,33 @@ written out here, and only what is rare is called.
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
 from daemon.core.backtest import Reason
 from daemon.core.market import Float64s, Int64s
-from daemon.engine.book import LAST, Books, DepthRows, replay
+from daemon.engine.book import LAST, DepthRows, replay
 from daemon.engine.book_matching import arrive, at_book, at_trade, book_is_sound
+from daemon.engine.costs import ORDER_BOOK
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
-from daemon.engine.fills import fill
+from daemon.engine.feeds import DEPTH, QUOTES, Closes, Feeds, Pause
+from daemon.engine.fills import fill, lift_caps
 from daemon.engine.intrinsics import call_at
 from daemon.engine.jit import constants, kernel
+from daemon.engine.ladders import Ladders, open_book
 from daemon.engine.latency import Delays, feed_delay
+from daemon.engine.levels import Books
 from daemon.engine.matching import at_price, at_quote, walk_bar
 from daemon.engine.orders import NEVER_NS, Desk, Records, Reference, Status
 from daemon.engine.requests import COMPILED, IN_PYTHON, Calls, take_message, take_requests
 from daemon.engine.working import rearm, send
-
-
-class Pause(IntEnum):
-    """Why a step of the loop returned."""
-
-    DONE = 0
-    WANTS_TICKS = 1  # of the feed `account.wanted_feed`
-    LOG_FULL = 2
-    BREATH = 3  # enough events for one step
-    CALL = 4  # of the own strategy's handler that `calls.event` names
-
 
 _OPEN, _TRADE, _CLOSE = constants([Reference.OPEN, Reference.TRADE, Reference.CLOSE])
 (_MANUAL,) = constants([Reason.MANUAL])
 _DONE, _WANTS_TICKS, _LOG_FULL, _BREATH, _CALL = constants(Pause)
 _FIRST, _NEVER_NS = constants([0, NEVER_NS])
 (_FILLED,) = constants([Status.FILLED])
-
-TRADES: Final = 0
-QUOTES: Final = 1
-DEPTH: Final = 2
 
 # Handlers of an own strategy, as of `own.Handler`.
 _ON_BAR, _ON_TRADE, _ON_BOOK, _ON_FILL, _ON_TIMER = constants(range(5))
@@ -55,45 +43,6 @@ ORDERS_A_SYMBOL: Final = 512
 LOG_MARGIN: Final = 6 * ORDERS_A_SYMBOL
 
 
-class Decisions(NamedTuple):
-    """Bars of a symbol, or of all symbols one after another, with what is known at their closes.
-
-    close_ns: (n,) int64, end of each bar. values: (5, n) float64 open, high, low, close, volume in base units.
-    signals: (n,) uint8 bits of `deciding`. atr: (n,) float64 quote currency, NaN unknown. sigma, day_volume: (n,)
-    float64, daily volatility (a fraction) and volume (base units) as known at the bar's start, NaN unknown.
-    funding_ns, funding_rate: (f,), in the same order of symbols.
-    """
-
-    close_ns: Int64s
-    values: Float64s
-    signals: Records
-    atr: Float64s
-    sigma: Float64s
-    day_volume: Float64s
-    funding_ns: Int64s
-    funding_rate: Float64s
-
-
-class Feeds(NamedTuple):
-    """Ticks of all feeds, a row each, chunk by chunk.
-
-    time_ns: (feeds, capacity) int64. first, second: (feeds, capacity) float64: price and size, or bid and ask; of
-    depth nothing, its rows are `DepthRows` over the same times. aggressor: (feeds, capacity) int8, of trades against a
-    book: 1 bought, -1 sold, 0 unknown. symbol, kind: (feeds,) int64. at, stop: (feeds,) int64, rows of the chunk that
-    are next and in use. is_over: (feeds,) uint8, whether no chunk follows.
-    """
-
-    time_ns: Int64s
-    first: Float64s
-    second: Float64s
-    aggressor: Records
-    symbol: Int64s
-    kind: Int64s
-    at: Int64s
-    stop: Int64s
-    is_over: Records
-
-
 @kernel
 def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     orders: Records,
@@ -102,7 +51,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     settings: Records,
     costs: Records,
     listed: Records,
-    bars: Decisions,
+    bars: Closes,
+    ladders: Ladders,
     ticks: Feeds,
     depth: DepthRows,
     books: Books,
@@ -232,6 +182,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 symbols[symbol].day_volume = bars.day_volume[row]
                 symbols[symbol].volume = volume
                 symbols[symbol].room = cap * volume if cap < np.inf else np.inf
+                if costs[symbol].model == ORDER_BOOK:
+                    open_book(costs, symbols, symbol, ladders, row)
                 if not on_ticks:
                     funding_row = symbols[symbol].funding_row
                     if funding_row < symbols[symbol].funding_stop and bars.funding_ns[funding_row] <= start_ns:
@@ -469,7 +421,7 @@ def _send_listed(desk: Desk, listed: Records) -> None:
 
 
 @kernel
-def _pay_funding(symbols: Records, account: Records, bars: Decisions, symbol: int, until_ns: int) -> None:
+def _pay_funding(symbols: Records, account: Records, bars: Closes, symbol: int, until_ns: int) -> None:
     """Pay what fell due until then: longs pay shorts quantity x mark x rate."""
     row = symbols[symbol].funding_row
     while row < symbols[symbol].funding_stop and bars.funding_ns[row] <= until_ns:
@@ -489,7 +441,7 @@ def _close(desk: Desk, symbol: int) -> None:
     symbols[symbol].entries = 0
     if symbols[symbol].quantity == 0.0:
         return
-    symbols[symbol].room = np.inf
+    lift_caps(symbols, symbol)
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol
     order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1

@@ -18,9 +18,9 @@ from numba.core import caching, types
 from numba.core.typing import templates as untyped_templates
 
 from daemon.engine import context as context_of
-from daemon.engine.book import STATE
 from daemon.engine.context import EVENT, MOST_REQUESTS, REQUEST, Bar, Context, Fill, Trade
 from daemon.engine.intrinsics import HANDLER_SIGNATURE, address_of, pointer
+from daemon.engine.levels import STATE
 from daemon.engine.orders import ACCOUNT, ORDER, SYMBOL
 from daemon.engine.requests import COMPILED, IN_PYTHON
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from daemon.core.backtest import Reason
 from daemon.core.market import Int64s
-from daemon.engine.book import Books
 from daemon.engine.book_matching import arrive, rearm_book, replace
 from daemon.engine.context import CANCEL, EVENT, MOST_REQUESTS, NEW, REQUEST
 from daemon.engine.jit import constants, kernel
 from daemon.engine.latency import Delays, order_delay
+from daemon.engine.levels import Books
 from daemon.engine.orders import NEVER_NS, Desk, Kind, Records, Status
 from daemon.engine.working import end, note, on_step, rearm, send, sweep
 

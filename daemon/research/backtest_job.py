@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
+from daemon.engine.latency import delays_of
 from daemon.engine.orders import LOG, Reference
 from daemon.engine.simulate import Progress, Simulation
 from daemon.engine.trades import trades_of
+from daemon.research.backtest_feeds import feeds_of, latencies_of
 from daemon.research.backtest_finding import Finding, Runs
 from daemon.research.backtest_gaps import crossed, crossings
 from daemon.research.backtest_market import (
     Loaded,
     decided,
-    feeds_of,
     grid_orders,
     read_series,
     year_days,
@@ -28,6 +29,7 @@ from daemon.research.backtest_market import (
 from daemon.research.backtest_outcome import buy_and_hold, conclude
 from daemon.research.backtest_records import BacktestOutcome, BacktestProgress
 from daemon.research.own_runs import failing, needed_bars, own_runs
+from daemon.research.plans import no_depth
 from daemon.research.strategies import RuleBook
 from daemon.research.validating import validated
 from daemon.store.backtests import ColumnSpool
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.core.backtest import BacktestSpec
+    from daemon.engine.orders import Records
     from daemon.engine.simulate import OwnRun
     from daemon.research.backtest_records import BacktestJob
     from daemon.store.bars import BarStore
@@ -106,7 +109,7 @@ def simulate(
     """Run a specification over loaded symbols: once over ticks, both ways over bars. own: its own strategy, if any."""
     first_ns = min(int(each.bars.start_ns[0]) for each in loaded)
     span_ns = max(int(each.simulated.close_ns[-1]) for each in loaded) - first_ns
-    on_ticks = spec.fills == "ticks"
+    on_ticks = spec.fills != "bars"
     ways = (False,) if on_ticks else (False, True)
     outcomes = []
     for number, optimistic in enumerate(ways):
@@ -120,15 +123,27 @@ def simulate(
         run = Simulation(
             spec,
             [each.simulated for each in loaded],
-            feeds_of(bars, spec, loaded) if on_ticks else (),
+            feeds_of(bars, spec, loaded),
             optimistic=optimistic,
             year_days=_year_days(spec, loaded),
             orders=grid_orders(spec, [each.simulated for each in loaded]),
             own=own,
+            delays=delays_of(spec.latency, latencies_of(bars, spec, loaded)),
         )
         with failing(own):
             outcomes.append(run.run(noted))
+    _check_books(spec, outcomes[0].books)
     return Runs(outcomes[0], None if on_ticks else outcomes[1])
+
+
+def _check_books(spec: BacktestSpec, books: Records) -> None:
+    """Refuse a run against a book that never was whole: NotFound NO_DEPTH."""
+    if spec.fills != "book":
+        return
+    for number, market in enumerate(spec.markets):
+        if number >= books.size or not books["snapshots"][number]:
+            why = "no whole book in the dates asked for: no snapshot is stored there or before"
+            raise no_depth(market.instrument, why)
 
 
 def _year_days(spec: BacktestSpec, loaded: list[Loaded]) -> int:

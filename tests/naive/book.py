@@ -30,8 +30,10 @@ class Book:
             levels[price] = size
         elif levels.pop(price, None) is None:
             self.unknown += 1
+
+    def end_of_event(self):
         bid, ask = self.best
-        if not is_snapshot and bid is not None and ask is not None and bid >= ask:
+        if self.is_whole and bid is not None and ask is not None and bid >= ask:
             self.crossed += 1
 
     @property

@@ -1,5 +1,7 @@
 """The book against two dictionaries."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def depth(rows):
         Stream.DEPTH,
         price_decimals=1,
         size_decimals=3,
-        time_ns=np.arange(len(rows)),
+        time_ns=np.cumsum(np.array(steps, dtype=np.int64)),
         id=np.cumsum(np.array(steps, dtype=np.int64)),
         side=sides,
         price=prices,
@@ -36,15 +38,24 @@ def depth(rows):
     )
 
 
+def events_of(rows):
+    """Return where each event begins and stops."""
+    starts = np.flatnonzero(np.diff(rows.column("id"), prepend=-1)).tolist()
+    return itertools.pairwise([*starts, rows.size])
+
+
 @given(ROWS)
 def test_a_book_is_two_dictionaries_however_small_its_window(rows):
     """A window of 64 ticks moves all the time, and most levels lie outside of it."""
     book, slow = Book(window=64, most_far=256), naive.Book()
     made = depth([(BUY, 1_000, 5, DepthFlag.SNAPSHOT, 1), (SELL, 1_001, 5, DepthFlag.SNAPSHOT, 0), *rows])
     columns = [made.column(name).tolist() for name in ("id", "side", "price", "size", "flags")]
-    for row, values in enumerate(zip(*columns, strict=True)):
-        book.apply(made.rows(row, row + 1))
-        slow.row(*values)
+    values = list(zip(*columns, strict=True))
+    for start, stop in events_of(made):
+        book.apply(made.rows(start, stop))
+        for row in values[start:stop]:
+            slow.row(*row)
+        slow.end_of_event()
         assert book.best == slow.best
         assert book.is_whole == slow.is_whole
     for side in SIDES:
@@ -55,10 +66,10 @@ def test_a_book_is_two_dictionaries_however_small_its_window(rows):
 
 
 @given(ROWS)
-def test_rows_at_once_or_one_by_one_make_the_same_book(rows):
+def test_events_at_once_or_one_by_one_make_the_same_book(rows):
     at_once, one_by_one = Book(window=128), Book(window=128)
     made = depth(rows)
     at_once.apply(made)
-    for row in range(made.size):
-        one_by_one.apply(made.rows(row, row + 1))
+    for start, stop in events_of(made):
+        one_by_one.apply(made.rows(start, stop))
     assert at_once.state == one_by_one.state

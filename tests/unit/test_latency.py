@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.core.backtest import Latency
+from daemon.core.execution import Latency
 from daemon.core.market import NS_PER_DAY, NS_PER_SECOND
 from daemon.engine.latency import Delays, MeasuredLatency, delays_of, drawn, feed_delay, order_delay
 

@@ -30,8 +30,8 @@ from simulated import (
 
 from daemon.core import backtest as spec_of
 from daemon.core.backtest import Account, EntryOrder, Fixed, FixedBps, FixedFractional, Latency, VolumeWeighted
-from daemon.engine.loop import TRADES
-from daemon.engine.orders import listed_orders
+from daemon.engine.feeds import TRADES
+from daemon.engine.settings import listed_orders
 from daemon.engine.simulate import Chunk, Feed, Progress, Simulation
 
 QUIET = (100, 100, 100, 100)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from daemon.core.backtest import Latency
+from daemon.core.execution import Latency
 from daemon.core.market import NS_PER_SECOND
 from daemon.research.backtest_config.fields import (
     Fields,
