@@ -60,6 +60,7 @@ def notes_on(finding: Finding) -> list[str]:
             )
         if each.holes:
             notes.append(f"{key}: {len(each.holes)} known holes in the range: `atlasd data gaps {key}`")
+    notes += [f"{each}: slower by far, the results are the same" for each in finding.runs.as_python]
     notes += _money_notes(finding) + _met_book_notes(finding)
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")

@@ -77,6 +77,19 @@ def test_orders_of_a_bar_fill_at_the_next_open_in_the_quantity_of_the_parameter(
     assert any("quantity 1.5" in each for each in result.readings)
 
 
+def test_a_handler_that_cannot_be_compiled_runs_as_python_and_the_result_says_why(store, book, tmp_path):
+    body = """
+        kept = globals()
+        if self.bar_number == 100 and kept:
+            context.submit(BUY, self.quantity)
+        if self.bar_number == 200:
+            context.submit(SELL, context.position())
+"""
+    result = run(store, book, config_of(book, body), tmp_path)
+    assert result.metrics.total_return == pytest.approx(BARS.open[200] - BARS.open[100])
+    assert any(each.startswith("on_bar runs as Python, ") for each in result.notes)
+
+
 def test_columns_are_those_of_rules_and_warmed_up_before_the_range(store, book, tmp_path):
     body = """
         raise ValueError(repr(float(context.value(self.slow))))
