@@ -7,7 +7,7 @@ from optimized import hours, put_bars
 from daemon.core.errors import AtlasError, Code
 from daemon.engine.indicators import IndicatorColumns
 from daemon.research.backtest_config.read import read_config
-from daemon.research.backtest_job import run_backtest
+from daemon.research.backtest_job import run_backtest, traded
 from daemon.research.backtest_market import read_series
 from daemon.research.backtest_records import BacktestJob
 from daemon.research.optimization.records import OptimizationJob
@@ -85,7 +85,8 @@ def test_a_handler_that_cannot_be_compiled_runs_as_python_and_the_result_says_wh
         if self.bar_number == 200:
             context.submit(SELL, context.position())
 """
-    result = run(store, book, config_of(book, body), tmp_path)
+    job = BacktestJob("b", read_config(config_of(book, body), store, book), str(tmp_path / "spool"))
+    result = traded(store, job, lambda _: None, lambda: None, own_folder=book.own).result
     assert result.metrics.total_return == pytest.approx(BARS.open[200] - BARS.open[100])
     assert any(each.startswith("on_bar runs as Python, ") for each in result.notes)
 
