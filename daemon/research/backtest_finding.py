@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     from daemon.core.backtest import BacktestSpec
     from daemon.core.market import Float64s
-    from daemon.engine.own import Uncompiled
     from daemon.engine.simulate import Outcome
     from daemon.engine.trades import Trades
     from daemon.research.backtest_gaps import Crossings
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 class Runs(NamedTuple):
     """What the engine made. main: pessimistic, or over ticks. optimistic: None over ticks.
 
-    uncompiled: handlers of an own strategy that ran as Python, and why.
+    as_python: handlers of an own strategy that could not be compiled, each with the reason.
     """
 
     main: Outcome
     optimistic: Outcome | None
-    uncompiled: tuple[Uncompiled, ...] = ()
+    as_python: tuple[str, ...] = ()
 
 
 class Finding(NamedTuple):

@@ -10,7 +10,6 @@ import numpy as np
 from daemon.core import backtest
 from daemon.core.market import NS_PER_SECOND
 from daemon.engine.metrics import kelly_fraction
-from daemon.engine.own import NAMES
 
 if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec, Slippage
@@ -61,6 +60,7 @@ def notes_on(finding: Finding) -> list[str]:
             )
         if each.holes:
             notes.append(f"{key}: {len(each.holes)} known holes in the range: `atlasd data gaps {key}`")
+    notes += [f"{each}: slower by far, the results are the same" for each in finding.runs.as_python]
     notes += _money_notes(finding) + _met_book_notes(finding)
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
@@ -149,10 +149,6 @@ def _met_book_notes(finding: Finding) -> list[str]:
         if book["dropped"]:
             said.append(f"{book['dropped']:,} levels were too far from the market to be kept")
         notes += [f"{key}: the book: {one}" for one in said]
-    notes += [
-        f"{NAMES[each.handler]} runs as Python, many times slower, for it cannot be compiled: {each.why}"
-        for each in finding.runs.uncompiled
-    ]
     if lost := finding.runs.main.lost_cancels:
         notes.append(f"{lost:,} cancels and replacements met no order: it had filled or ended before they arrived")
     return notes
