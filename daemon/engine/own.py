@@ -192,8 +192,21 @@ def table_of(context: Context, record: Records) -> Int64s:
     return np.array([*(each.ctypes.data for each in arrays), *sizes], dtype=np.int64)
 
 
+_compiled_before: dict[Any, Compiled] = {}
+
+
 def compile_strategy(own: OwnStrategy, folder: str = "") -> Compiled:
-    """Compile a strategy's handlers, or load them from a folder that is there; those that cannot be say why."""
+    """Compile a strategy's handlers, or load them from a folder that is there; those that cannot be say why.
+
+    A process compiles a class once.
+    """
+    key = own.digest, own.made, folder
+    if key not in _compiled_before:
+        _compiled_before[key] = _compiled_as_far(own, folder)
+    return _compiled_before[key]
+
+
+def _compiled_as_far(own: OwnStrategy, folder: str) -> Compiled:
     try:
         return _compiled(own, own.handlers, (), folder)
     except Exception:  # noqa: BLE001, S110 - compilers raise anything; which handler cannot, and why, is found below

@@ -30,7 +30,7 @@ from daemon.research.backtest_market import (
 from daemon.research.backtest_outcome import buy_and_hold, conclude
 from daemon.research.backtest_records import BacktestOutcome, BacktestProgress
 from daemon.research.backtest_result import BacktestResult
-from daemon.research.own_runs import failing, needed_bars, own_runs
+from daemon.research.own_runs import as_python, failing, needed_bars, own_runs
 from daemon.research.plans import no_depth
 from daemon.research.strategies import RuleBook
 from daemon.research.validating import validated
@@ -92,7 +92,8 @@ def run_backtest(
     def validating(fraction: float) -> None:
         progress(BacktestProgress(share + (1 - share) * fraction, last, result.execution.events_processed))
 
-    judged, trial = validated(bars, book or RuleBook(()), job, finding, series, result, checkpoint, validating)
+    known = RuleBook(()) if book is None else book  # an empty one may have own strategies
+    judged, trial = validated(bars, known, job, finding, series, result, checkpoint, validating)
     completed_ms = time.time_ns() // 1_000_000
     execution = msgspec.structs.replace(judged.execution, completed_at=completed_ms, duration=completed_ms - started_ms)
     with ColumnSpool(Path(job.spool)) as spool:
@@ -165,7 +166,7 @@ def simulate(
         with failing(own):
             outcomes.append(run.run(noted))
     _check_books(spec, outcomes[0].books)
-    return Runs(outcomes[0], None if on_ticks else outcomes[1])
+    return Runs(outcomes[0], None if on_ticks else outcomes[1], as_python(run.compiled))
 
 
 def _check_books(spec: BacktestSpec, books: Records) -> None:

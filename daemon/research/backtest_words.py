@@ -60,6 +60,7 @@ def notes_on(finding: Finding) -> list[str]:
             )
         if each.holes:
             notes.append(f"{key}: {len(each.holes)} known holes in the range: `atlasd data gaps {key}`")
+    notes += [f"{each}: slower by far, the results are the same" for each in finding.runs.as_python]
     notes += _money_notes(finding) + _met_book_notes(finding)
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
@@ -221,11 +222,14 @@ def _liquidation(model: backtest.AlmgrenChriss) -> str:
 def _money(spec: BacktestSpec) -> list[str]:
     account = spec.account
     share = f"1/{min(len(spec.markets), account.max_positions or len(spec.markets))} of the equity a symbol"
-    said = [f"{account.initial_capital:g} to begin with, {share}, one position each"]
+    is_own = isinstance(spec.program, backtest.Own)
+    said = [f"{account.initial_capital:g} to begin with, {'' if is_own else f'{share}, '}one position each"]
     if account.leverage > 1:
+        sizes = "the strategy's" if is_own else "the sizing's"
+        usual = "" if is_own else " (fixed_fractional takes 1 x the share unless `fraction` says more)"
         said.append(
-            f"leverage {account.leverage:g}: positions may reach that many times the equity, how large they are is the "
-            "sizing's to say (fixed_fractional takes 1 x the share unless `fraction` says more)"
+            f"leverage {account.leverage:g}: positions may reach that many times the equity, how large they are is "
+            f"{sizes} to say{usual}"
         )
         said.append(
             f"isolated margin, maintenance {100 * account.maintenance_margin:g} %, "
