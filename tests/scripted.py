@@ -11,9 +11,9 @@ from simulated import WIDTH_NS, a_spec, as_bars, flat
 from daemon.core import backtest as spec_of
 from daemon.core.ticks import BUY, SELL
 from daemon.engine import context, simulate
-from daemon.engine.simulate import DEPTH, TRADES
 from daemon.engine.orders import Reference, Status
 from daemon.engine.own import Compiled, Handler, OwnStrategy
+from daemon.engine.simulate import DEPTH, TRADES
 
 PRICE_DECIMALS = 1
 FORCES = {"GTC": context.GTC, "IOC": context.IOC, "FOK": context.FOK}
@@ -169,20 +169,13 @@ def joined(log):
     made = []
     for row in log:
         last = made[-1] if made else None
-        if isinstance(row, naive.Fill) and isinstance(last, naive.Fill):
-            if row._replace(quantity=0) == last._replace(quantity=0):
-                made[-1] = last._replace(quantity=last.quantity + row.quantity)
-                continue
-        made.append(row)
-    for place in range(len(made)):
-        while (
-            place > 0
-            and all(isinstance(each, naive.Ended) for each in made[place - 1 : place + 1])
-            and (made[place - 1] > made[place])
-        ):
-            made[place - 1 : place + 1] = made[place], made[place - 1]
-            place -= 1
-    return made
+        is_fill = isinstance(row, naive.Fill) and isinstance(last, naive.Fill)
+        if is_fill and row._replace(quantity=0) == last._replace(quantity=0):
+            made[-1] = last._replace(quantity=last.quantity + row.quantity)
+        else:
+            made.append(row)
+    groups = itertools.groupby(made, key=lambda row: (type(row), row.time_ns))
+    return [row for (kind, _), group in groups for row in (sorted(group) if kind is naive.Ended else group)]
 
 
 def whole(number: float) -> int:

@@ -20,10 +20,14 @@ import numpy as np
 import platformdirs
 import pytest
 from naive.book_matching import Command, Event, Matching, Row, Trade, events_of
+from simulated import WIDTH_NS, a_spec, as_bars, bars
 
 from adapters.binance.capture import open_capture
+from daemon.core import backtest as spec_of
 from daemon.core.backtest import Queue
-from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, concatenate
+from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, Ticks, concatenate
+from daemon.engine import simulate
+from daemon.engine.orders import Status
 
 CAPTURE = Path(__file__).parents[3] / "shared" / "data" / "binance" / "streams" / "futures-um-btcusdt-20240808.gz"
 RUN = Path(__file__).parents[1] / "hftbacktest_run.py"
@@ -49,11 +53,16 @@ EVENT = np.dtype(
 
 
 class Recorded(NamedTuple):
-    """The recording from its snapshot on, as both have it."""
+    """The recording from its snapshot on, as each of them has it."""
 
-    start_ns: int
+    depth: Ticks
+    trades: Ticks
     events: list[Event]
     file: Path
+
+    @property
+    def start_ns(self):
+        return int(self.depth.time_ns[0])
 
     @property
     def stop_ns(self):
@@ -98,7 +107,7 @@ def recorded(tmp_path_factory):
     file = tmp_path_factory.mktemp("hftbacktest") / "events.npz"
     np.savez(file, events=their_events(depth, trades))
     rows = rows_of(depth, Row), rows_of(trades, Trade)
-    return Recorded(int(depth.time_ns[0]), events_of(*rows), file)
+    return Recorded(depth, trades, events_of(*rows), file)
 
 
 def first_seconds(stream):
@@ -337,3 +346,59 @@ def test_a_small_order_alone_fills_at_the_same_trade(library, recorded, model):
     theirs = their_fills(library, recorded, commands, model=their_model, arguments=arguments)
     assert theirs
     assert ours(Matching, recorded, commands, model=model) == theirs
+
+
+# The engine, on the same recording.
+
+
+def by_engine(recorded, commands, model):
+    """Return {(time, order, side, quantity, price), ...} by the engine."""
+    sent = [
+        spec_of.ListedOrder(
+            time_ns=each.sent_ns,
+            symbol=0,
+            side="buy" if each.side == BUY else "sell",
+            type="market" if each.price is None else "limit",
+            quantity=each.quantity,
+            price=None if each.price is None else each.price / 10,
+        )
+        for each in commands
+    ]
+    spec = a_spec(
+        fills="book",
+        program=spec_of.OrderList(tuple(sent)),
+        queue=Queue(model=model),
+        latency=spec_of.Latency(order_ns=ORDER_NS),
+        account=spec_of.Account(initial_capital=1e15),
+        tick_size=0.1,
+        lot_size=1.0,
+    )
+    first = recorded.start_ns // WIDTH_NS
+    series = bars(*[(100.0,) * 4] * 3, starts=[first, first + 1, first + 2])
+    trades, depth = recorded.trades, recorded.depth
+    price, size, side = (trades.column(name) for name in ("price", "size", "side"))
+    rows = (depth.column(name) for name in ("time_ns", "id", "side", "price", "size", "flags"))
+    feeds = [
+        simulate.Feed(0, simulate.TRADES, iter([simulate.Chunk(trades.time_ns, price / 10, size * 1.0, side)])),
+        simulate.Feed(0, simulate.DEPTH, iter([simulate.DepthChunk(*rows, 1, 0)])),
+    ]
+    log = simulate.Simulation(spec, [as_bars(series)], feeds, chunk_rows=depth.size).run().log
+    log = log[(log["status"] == Status.FILLED) & (log["time_ns"] < recorded.stop_ns)]
+    sums = defaultdict(int)
+    for row in log:
+        at = int(row["time_ns"]), int(row["order_id"]), int(row["side"]), round(row["price"] * 10)
+        sums[at] += round(row["quantity"])
+    return sums
+
+
+@pytest.mark.parametrize("model", [*MODELS, "trade_only"])
+def test_the_engine_fills_on_the_recording_as_the_slow_loop_does(recorded, model):
+    commands = [each for each in queued_orders(recorded) if each.what == "submit"]
+    commands += market_orders(recorded, [1, 40, 300])
+    commands = [each._replace(order=number) for number, each in enumerate(sorted(commands), start=1)]
+    settings = {"order_ns": ORDER_NS, "until_ns": recorded.stop_ns, "queue": Queue(model=model)}
+    sums = defaultdict(int)
+    for fill in Matching(recorded.events, commands, **settings).run().fills:
+        sums[fill.time_ns, fill.order, fill.side, fill.price] += fill.quantity
+    assert len(sums) > len(commands) / 2
+    assert by_engine(recorded, commands, model) == sums

@@ -44,14 +44,13 @@ def changes(rng, time, number, mid, *, gap=False):
 
 def make_market(rng, size, *, is_apart):
     """Return rows and trades; of one time are several, or none where they are apart."""
-    rows, trades, time, mid, number = [], [], 1, MIDDLE, 0
+    rows, trades, time, mid = [], [], 1, MIDDLE
     is_known = rng.random() < 0.9
-    for turn in range(size):
+    for number in range(1, size + 1):
         time += int(rng.integers(1, 4)) if is_apart else int(rng.integers(0, 3))
         mid += int(rng.integers(-1, 2)) * (rng.random() < 0.3)
         chance = rng.random()
-        number += 1
-        if chance < 0.05 or (turn == 0 and is_known):
+        if chance < 0.05 or (number == 1 and is_known):
             rows += snapshot(rng, time, number, mid, is_after_gap=rng.random() < 0.2)
         elif chance < 0.5:
             rows += changes(rng, time, number, mid, gap=rng.random() < 0.06)
