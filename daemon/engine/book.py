@@ -24,7 +24,7 @@ from daemon.engine.levels import (
     set_level,
 )
 from daemon.engine.orders import ORDER, TRADE_ONLY, Records
-from daemon.engine.queues import requeue, settle_queues
+from daemon.engine.queues import keep_shown, requeue, settle_queues
 
 if TYPE_CHECKING:
     from daemon.core.market import Int64s
@@ -117,6 +117,7 @@ def replay(  # noqa: C901, PLR0912, PLR0915 - what happens at every row is writt
     unit = state[symbol].size_scale
     window = sizes.shape[2]
     was_sound = is_whole and not state[symbol].is_crossed
+    in_snapshot = state[symbol].in_snapshot
     unknown, events = 0, 0
     row = at
     while row < stop:
@@ -129,8 +130,11 @@ def replay(  # noqa: C901, PLR0912, PLR0915 - what happens at every row is writt
             if mark & AFTER_GAP:
                 state[symbol].is_whole = 0
                 state[symbol].gaps += 1
+                in_snapshot = state[symbol].in_snapshot = 0
             if mark & CLEARS:
+                keep_shown(books, orders, count, symbol)
                 clear(books, symbol, tick)
+                in_snapshot = state[symbol].in_snapshot = 1
             bid, ask, base = state[symbol].bid, state[symbol].ask, state[symbol].base
             is_whole = state[symbol].is_whole
         if is_whole == 0:
@@ -164,7 +168,9 @@ def replay(  # noqa: C901, PLR0912, PLR0915 - what happens at every row is writt
                 bid, ask, base = state[symbol].bid, state[symbol].ask, state[symbol].base
                 if old == 0 and size == 0:
                     unknown += 1
-            if side == 0:
+            if in_snapshot:
+                pass  # all of it counts at once, at its end
+            elif side == 0:
                 if lowest_buy <= tick <= highest_buy:
                     requeue(orders, count, symbol, side, tick, old, size, unit, model, exponent)
             elif lowest_sell <= tick <= highest_sell:
@@ -177,10 +183,10 @@ def replay(  # noqa: C901, PLR0912, PLR0915 - what happens at every row is writt
                 if each_event:
                     break
                 continue
-            if state[symbol].is_behind:
-                state[symbol].is_behind = 0
+            if in_snapshot:
                 state[symbol].bid, state[symbol].ask = bid, ask
-                settle_queues(books, orders, count, symbol)
+                settle_queues(books, orders, count, symbol, model, exponent)
+                in_snapshot = state[symbol].in_snapshot = state[symbol].is_behind = 0
             is_crossed = bid >= ask
             if is_crossed:
                 state[symbol].crossed += 1

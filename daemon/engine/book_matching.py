@@ -93,7 +93,11 @@ def enter(desk: Desk, books: Books, symbol: int, place: int) -> None:
         end(desk, symbol, place, _WOULD_TAKE)
         return
     if is_marketable and (order.force != _FOK or _holds(desk, books, symbol, place, side, best, worst)):
-        _walk(desk, books, symbol, place, side, worst)
+        # What would end an order that is filled whole or not at all half way ends it before.
+        last: Any = _last_needed(books, symbol, side, worst, order.quantity)
+        is_whole = order.force != _FOK or desk.settings[0].self_trade == CANCEL_OLDEST
+        if is_whole or not _meets_own(desk, symbol, place, last):
+            _walk(desk, books, symbol, place, side, worst)
     if desk.orders[symbol, place].is_done:
         return
     if order.force != _GTC:
@@ -130,6 +134,23 @@ def _holds(desk: Desk, books: Books, symbol: int, place: int, side: int, best: i
     symbols[symbol].room = room
     symbols[symbol].taken_level = 0.0
     return holds
+
+
+@kernel
+def _last_needed(books: Books, symbol: int, side: int, worst: int, quantity: float) -> int:
+    """Return the level, up to `worst`, that an order of a quantity takes last; all there are where it is not known."""
+    state = books.state
+    way = 1 if side == _ASKS else -1
+    tick = state[symbol].ask if side == _ASKS else state[symbol].bid
+    last, shown = tick, 0
+    for _ in range(MOST_LEVELS):
+        is_enough = quantity > 0.0 and shown >= quantity * state[symbol].size_scale - DUST
+        if is_enough or not NO_BID < tick < NO_ASK or (worst - tick) * way < 0:
+            break
+        shown += size_at(books, symbol, side, tick)
+        last = tick
+        tick = next_level(books, symbol, side, tick + way)
+    return last  # type: ignore[no-any-return]
 
 
 @kernel
@@ -176,20 +197,20 @@ def _walk(desk: Desk, books: Books, symbol: int, place: int, side: int, worst: i
 @kernel
 def _meets_own(desk: Desk, symbol: int, place: int, tick: int) -> bool:
     """End what would trade with itself at a level; tells whether that was the order that takes or is about to rest."""
-    orders, symbols, settings = desk.orders, desk.symbols, desk.settings
+    orders, settings = desk.orders, desk.settings
     side = orders[symbol, place].side
     if orders[symbol, place].is_done:
         return True
-    for other in range(symbols[symbol].orders):
-        theirs = orders[symbol, other]
-        if theirs.joined == 0 or theirs.is_done or theirs.side == side or (tick - theirs.level) * side < 0:
-            continue
+    nothing_before: Any = np.int64(NO_BID) * side
+    while True:
+        other = _first_reached(desk, symbol, -side, tick, nothing_before, 0)
+        if other == _NOTHING:
+            return False
         if settings[0].self_trade != CANCEL_NEWEST:
             end(desk, symbol, other, _SELF_TRADE)
         if settings[0].self_trade != CANCEL_OLDEST:
             end(desk, symbol, place, _SELF_TRADE)
             return True
-    return False
 
 
 # What reaches orders that rest.
@@ -321,9 +342,12 @@ def _meet_book(desk: Desk, books: Books, symbol: int, side: int) -> None:
         orders[symbol, place].ahead = 0.0
         offered = shown - orders[symbol, place].met
         if offered > 0.0:
-            orders[symbol, place].met += fill(
-                desk, symbol, place, orders[symbol, place].price, _LEVEL, offered, bool(1)
-            )
+            given = fill(desk, symbol, place, orders[symbol, place].price, _LEVEL, offered, bool(1))
+            # What one of them was given is not there for the others.
+            for other in range(symbols[symbol].orders):
+                theirs = orders[symbol, other]
+                if theirs.side == side and theirs.joined > 0 and (theirs.level - best) * side >= 0:
+                    orders[symbol, other].met += given
 
 
 # Cancels and replacements.

@@ -38,6 +38,7 @@ STATE: Final = np.dtype(
         ("size_scale", "f8"),  # units of size in a base unit
         ("time_ns", "i8"),  # of the last row
         ("is_whole", "i8"),  # whether a snapshot was seen and nothing was lost since
+        ("in_snapshot", "i8"),  # whether the event that is being read is one
         ("is_behind", "i8"),  # whether the snapshot that is being read follows a gap
         ("is_reached", "i8"),  # whether the other side is at a resting order's price
         ("is_crossed", "i8"),  # whether the last event left the best bid at or above the best ask

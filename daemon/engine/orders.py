@@ -98,6 +98,7 @@ ORDER: Final = np.dtype(
         ("joined", "i8"),  # place among all that joined a queue, from 1; 0 for an order that does not rest
         ("ahead", "f8"),  # base units in front of it in its queue
         ("traded", "f8"),  # at its level since the level last changed
+        ("shown", "f8"),  # by its level before the snapshot that is being read, base units
         ("met", "f8"),  # of what the other side shows at or beyond its price, given to it so far
         ("oco", "i8"),  # orders of one number: a fill of one cancels the others
         ("parent", "i8"),  # entry whose exits these are: a fill of one takes its quantity from the others

@@ -161,7 +161,7 @@ def take_message(desk: Desk, books: Books, calls: Calls) -> None:
     message = calls.messages[account[0].first_message % calls.messages.size]
     account[0].first_message += 1
     account[0].now_ns = max(account[0].now_ns, message.arrives_ns)
-    symbol, place = _found(orders, symbols, message.order)
+    symbol, place = _found(orders, symbols, message)
     if symbol < 0:
         account[0].lost_cancels += message.what != NEW
         return
@@ -196,9 +196,12 @@ def take_message(desk: Desk, books: Books, calls: Calls) -> None:
 
 
 @kernel
-def _found(orders: Records, symbols: Records, order: int) -> tuple[int, int]:
+def _found(orders: Records, symbols: Records, message: Any) -> tuple[int, int]:
+    """Find a message's order; one that is on its way itself is not there for others that name it."""
     for symbol in range(symbols.size):
         for place in range(symbols[symbol].orders):
-            if orders[symbol, place].id == order and not orders[symbol, place].is_done:
+            order = orders[symbol, place]
+            is_there = message.what == NEW or order.live_ns != _NEVER_NS
+            if order.id == message.order and is_there and not order.is_done:
                 return symbol, place
     return -1, -1

@@ -382,7 +382,7 @@ class Simulation:
             new[:, : column.shape[1]] = column
             return new
 
-        is_book = self._depth.marks.shape[1] > 1
+        is_book = any(feed.kind == DEPTH for feed in self._feeds)
         time_ns, first, second, aggressor = map(wide, self._ticks[:4])
         self._ticks = Feeds(time_ns, first, second, aggressor, *self._ticks[4:])
         wider = [wide(column) if is_book else column for column in self._depth[1:]]
