@@ -10,7 +10,7 @@ class MarketMaker(Strategy):
 
     every_ms = 100
 
-    half_spread = Parameter(5.0, low=1.0, high=50.0, step=1.0)  # ticks from the fair price to a quote
+    half_spread = Parameter(30.0, low=1.0, high=200.0, step=1.0)  # ticks from the fair price to a quote
     skew = Parameter(2.0, low=0.0, high=20.0, step=0.5)  # ticks by which both quotes move for each `size` held
     size = Parameter(0.01, low=0.001, high=1.0, step=0.001)  # base units of a quote
     most = Parameter(0.05, low=0.001, high=5.0, step=0.001)  # base units held, long or short

@@ -187,7 +187,7 @@ class Watched(Matching):
     def stay(self, order):
         super().stay(order)
         if order in self.resting:
-            self.stood_behind[order.id] = order.ahead
+            self.stood_behind[order.id] = self.levels[order.side].get(order.price, 0)
 
     def fill(self, order, quantity, price, *, is_maker):
         if quantity == 0:
