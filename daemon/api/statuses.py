@@ -25,6 +25,7 @@ CODES: Final[dict[int, frozenset[Code]]] = {
             Code.INVALID_CURSOR,
             Code.INVALID_CONFIGURATION,
             Code.INVALID_PARAMETER,
+            Code.STRATEGY_INVALID,
             Code.MEMORY_BOUND_EXCEEDED,
             Code.SOURCE_VALUE_INVALID,
             Code.BARS_INVALID,
@@ -38,6 +39,7 @@ CODES: Final[dict[int, frozenset[Code]]] = {
         {
             Code.INVALID_SYMBOL,
             Code.INVALID_STRATEGY,
+            Code.STRATEGY_NOT_FOUND,
             Code.NO_BARS,
             Code.NO_ROWS,
             Code.CALIBRATION_NOT_FOUND,
@@ -57,6 +59,7 @@ CODES: Final[dict[int, frozenset[Code]]] = {
             Code.RUN_CONFLICT,
             Code.RUN_ACTIVE,
             Code.RUN_FINISHED,
+            Code.STRATEGY_EXISTS,
             Code.BACKTEST_EXISTS,
             Code.BACKTEST_ACTIVE,
             Code.BACKTEST_FINISHED,
@@ -74,7 +77,7 @@ CODES: Final[dict[int, frozenset[Code]]] = {
     413: frozenset({Code.BODY_TOO_LARGE}),
     415: frozenset({Code.UNSUPPORTED_MEDIA_TYPE}),
     429: frozenset({Code.TOO_MANY_REQUESTS}),
-    500: frozenset({Code.INTERNAL, Code.STORE_CORRUPT, Code.LOOK_AHEAD}),
+    500: frozenset({Code.INTERNAL, Code.STORE_CORRUPT, Code.LOOK_AHEAD, Code.STRATEGY_FOLDER_UNSAFE}),
     501: frozenset({Code.NOT_AVAILABLE}),
     507: frozenset({Code.STORE_FULL}),
 }

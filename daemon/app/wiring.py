@@ -32,6 +32,7 @@ from daemon.research.backtests import Backtests
 from daemon.research.executors import ProcessExecutor, ThreadExecutor
 from daemon.research.monte_carlos import MonteCarlos
 from daemon.research.optimizations import Optimizations
+from daemon.research.own.folder import StrategyFolder
 from daemon.research.runs import Runs
 from daemon.research.worker import WorkerSetup
 from daemon.store.env import FILE_NAME, Environment
@@ -58,12 +59,17 @@ _NS_PER_MS: Final = 1_000_000
 ExecutorKind = Literal["processes", "threads"]
 
 
-def rule_book(config: Config) -> RuleBook:
-    """Load the shipped strategies and the user's."""
+def strategy_folder(config: Config, folder: Path) -> StrategyFolder:
+    """Return the folder of strategies written in Python. folder: of the data."""
+    return StrategyFolder(config.strategies.folder_in(folder))
+
+
+def rule_book(config: Config, folder: Path | None = None) -> RuleBook:
+    """Load the shipped strategies and the user's. folder: of the data, None where no own strategy can be named."""
     files = [resource("strategies.json")]
     if config.strategies.user_file:
         files.append(Path(config.strategies.user_file).expanduser())
-    return strategies.load(files)
+    return strategies.load(files, None if folder is None else strategy_folder(config, folder))
 
 
 @contextmanager
@@ -103,7 +109,7 @@ def writer(
         return
     with lock, Environment(folder, config.store) as env:
         store = open_store(env)
-        book = rule_book(config)
+        book = rule_book(config, folder)
         executor = _executor(config, folder, store, book, kind, workers)
         executor.start()
         profiles = config.probe.risk_profiles
@@ -149,7 +155,7 @@ def serve(
         logs.start(config.log, folder / logs.FOLDER, keychain.values(venues))
         # The loop waits for the interpreter's lock no longer than this beside threads that make JSON.
         sys.setswitchinterval(0.001)
-        book = rule_book(config)
+        book = rule_book(config, folder)
         with Environment(folder, config.store) as env:
             store = open_store(env)
             bus, journal = Bus(_listener_failed), Journal(env, _now_ms)
@@ -253,7 +259,8 @@ def _executor(
 ) -> Executor:
     count = workers or config.workers.workers
     memory_bytes = config.backtest.memory_bytes
-    setup = WorkerSetup(folder, config.store, tuple(book))
+    own = None if book.own is None else book.own.path
+    setup = WorkerSetup(folder, config.store, tuple(book), own=own)
     if kind == "processes":
         return ProcessExecutor(setup, count, memory_bytes)
 

@@ -23,11 +23,11 @@ from daemon.research.backtest_market import (
     feeds_of,
     grid_orders,
     read_series,
-    warmup_bars,
     year_days,
 )
 from daemon.research.backtest_outcome import buy_and_hold, conclude
 from daemon.research.backtest_records import BacktestOutcome, BacktestProgress
+from daemon.research.own_runs import failing, needed_bars, own_runs
 from daemon.research.strategies import RuleBook
 from daemon.research.validating import validated
 from daemon.store.backtests import ColumnSpool
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.core.backtest import BacktestSpec
+    from daemon.engine.simulate import OwnRun
     from daemon.research.backtest_records import BacktestJob
     from daemon.store.bars import BarStore
 
@@ -65,12 +66,14 @@ def run_backtest(
     def said(at: BacktestProgress) -> None:
         progress(msgspec.structs.replace(at, done_fraction=share * at.done_fraction))
 
+    own_folder = None if book is None else book.own
     series, loaded = [], []
     for number, market in enumerate(spec.markets):
-        series.append(read_series(bars, spec, market, warmup_bars(spec)))
+        series.append(read_series(bars, spec, market, needed_bars(spec, own_folder)))
         loaded.append(decided(spec, series[-1], checkpoint))
         said(BacktestProgress(_LOADING * (number + 1) / len(spec.markets)))
-    runs = simulate(bars, spec, loaded, said, checkpoint)
+    own = own_runs(spec, own_folder, series)
+    runs = simulate(bars, spec, loaded, said, checkpoint, own)
     trades, belongs = trades_of(runs.main.log, len(loaded), int(Reference.CLOSE))
     days = _year_days(spec, loaded)
     gaps = [crossings(number, each, runs.main.log, spec.timeframe.ns, days) for number, each in enumerate(loaded)]
@@ -96,8 +99,9 @@ def simulate(
     loaded: list[Loaded],
     progress: Callable[[BacktestProgress], None] = lambda _: None,
     checkpoint: Callable[[], None] = lambda: None,
+    own: OwnRun | None = None,
 ) -> Runs:
-    """Run a specification over loaded symbols: once over ticks, both ways over bars."""
+    """Run a specification over loaded symbols: once over ticks, both ways over bars. own: its own strategy, if any."""
     first_ns = min(int(each.bars.start_ns[0]) for each in loaded)
     span_ns = max(int(each.simulated.close_ns[-1]) for each in loaded) - first_ns
     on_ticks = spec.fills == "ticks"
@@ -118,8 +122,10 @@ def simulate(
             optimistic=optimistic,
             year_days=_year_days(spec, loaded),
             orders=grid_orders(spec, [each.simulated for each in loaded]),
+            own=own,
         )
-        outcomes.append(run.run(noted))
+        with failing(own):
+            outcomes.append(run.run(noted))
     return Runs(outcomes[0], None if on_ticks else outcomes[1])
 
 

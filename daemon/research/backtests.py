@@ -126,6 +126,7 @@ class Backtests:
             spec = msgspec.structs.replace(spec, name=name)
         memory_bytes = memory_bound(spec, self._bars)
         self._executor.check(memory_bytes)
+        self._book.pin(spec)
         active = self._reserve(_checked_id(wanted), spec, priority, memory_bytes)
         status = active.state.status
         request = Request(dict(config), spec)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
 import numpy as np
 
-from daemon.core.backtest import OrderList, Reason
+from daemon.core.backtest import OrderList, Own, Reason
 from daemon.core.errors import Code, JobFailed
 from daemon.core.market import NS_PER_SECOND
 from daemon.engine.simulate import Simulation
+from daemon.research.backtest_config.own import is_called_on_bars
 from daemon.research.backtest_market import decided, grid_orders
+from daemon.research.own_runs import failing, own_runs
 from daemon.research.validation_result import LookAhead
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from daemon.engine.orders import Records
     from daemon.engine.simulate import Decisions
     from daemon.research.backtest_market import Series
+    from daemon.research.own.folder import StrategyFolder
 
 SHARES: Final = (0.37, 0.61, 0.83)
 """Where the data are cut off: odd places, so that no period of a strategy falls together with all of them."""
@@ -35,16 +39,27 @@ class _Run(NamedTuple):
 
 
 def check_look_ahead(
-    spec: BacktestSpec, series: list[Series], year_days: int, checkpoint: Callable[[], None] = lambda: None
+    spec: BacktestSpec,
+    series: list[Series],
+    year_days: int,
+    checkpoint: Callable[[], None] = lambda: None,
+    folder: StrategyFolder | None = None,
 ) -> LookAhead:
     """Compare runs on the beginnings of the data with that on all of them.
 
-    Runs on bars, also where the backtest is over ticks: bars are what strategies decide by.
+    Runs on bars, also where the backtest is over ticks or a book: bars are what strategies decide by. folder: of own
+    strategies; one that is not called for bars or times is not checked.
     JobFailed LOOK_AHEAD where they differ; the message names the first order or signal that does.
     """
     if isinstance(spec.program, OrderList):
         return LookAhead(is_checked=False, cuts=[], words="a list of orders decides nothing")
-    whole = _run(spec, series, year_days, checkpoint)
+    if isinstance(spec.program, Own):
+        if folder is None:
+            return LookAhead(is_checked=False, cuts=[], words="there is no strategy folder")
+        if not is_called_on_bars(spec.program, folder):
+            return LookAhead(is_checked=False, cuts=[], words="the strategy is not called for bars or times")
+        spec = msgspec.structs.replace(spec, fills="bars")
+    whole = _run(spec, series, year_days, checkpoint, folder)
     cuts = []
     for share in SHARES:
         rows = [each.warmup + int(share * each.bars.size) for each in series]
@@ -53,7 +68,7 @@ def check_look_ahead(
         cut = [_beginning(each, row) for each, row in zip(series, rows, strict=True)]
         # What all symbols had by then; a symbol that goes on longer may not be compared beyond.
         until_ns = min(int(each.whole.start_ns[-1]) + spec.timeframe.ns for each in cut)
-        _compare(spec, series, whole, _run(spec, cut, year_days, checkpoint), until_ns)
+        _compare(spec, series, whole, _run(spec, cut, year_days, checkpoint, folder), until_ns)
         cuts.append(until_ns // _MS)
     said = f"the same orders on {len(cuts)} beginnings of the data as on all of them"
     return LookAhead(is_checked=bool(cuts), cuts=cuts, words=said if cuts else "too few bars to cut the data off")
@@ -72,10 +87,18 @@ def _beginning(series: Series, rows: int) -> Series:
     )
 
 
-def _run(spec: BacktestSpec, series: list[Series], year_days: int, checkpoint: Callable[[], None]) -> _Run:
+def _run(
+    spec: BacktestSpec,
+    series: list[Series],
+    year_days: int,
+    checkpoint: Callable[[], None],
+    folder: StrategyFolder | None,
+) -> _Run:
     decisions = [decided(spec, each, checkpoint).simulated for each in series]
-    run = Simulation(spec, decisions, year_days=year_days, orders=grid_orders(spec, decisions))
-    return _Run(decisions, run.run(lambda _: checkpoint()).log)
+    own = own_runs(spec, folder, series)
+    run = Simulation(spec, decisions, year_days=year_days, orders=grid_orders(spec, decisions), own=own)
+    with failing(own):
+        return _Run(decisions, run.run(lambda _: checkpoint()).log)
 
 
 def _compare(spec: BacktestSpec, series: list[Series], whole: _Run, part: _Run, until_ns: int) -> None:

@@ -109,6 +109,7 @@ class Optimizations:
         plan = planned(request, self._bars, self._book, self._profiles)
         memory_bytes = _memory_bytes(plan, self._bars)
         self._executor.check(memory_bytes)
+        self._book.pin(plan.spec)
         active = self._reserve(request, plan, memory_bytes)
         status = active.state.status
 

@@ -15,19 +15,23 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from daemon.core.backtest import Distance, Exits, Grid, Rules, Trailing
+from daemon.core.backtest import Distance, Exits, Grid, Own, Rules, Trailing
 from daemon.core.errors import AtlasError, Code, InvalidRequest
 from daemon.engine.columns import canonical
 from daemon.engine.families import FAMILIES, MAX_LENGTH, member, spell
+from daemon.research.backtest_config.own import declared_by
 from daemon.research.backtest_config.read import read_config, resolve_set
 from daemon.research.backtest_config.strategy import parameter_names
+from daemon.research.own.folder import name_of
 from daemon.research.ranges import Range, invalid, read_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from daemon.core.backtest import BacktestSpec
+    from daemon.core.backtest import BacktestSpec, Program
     from daemon.core.strategy import RiskProfile
+    from daemon.research.own.declaring import DeclaredParameter
+    from daemon.research.own.folder import StrategyFolder
     from daemon.research.strategies import RuleBook
     from daemon.store.bars import BarStore
 
@@ -148,6 +152,9 @@ def without_numbers(spec: BacktestSpec) -> Any:
         return bare(msgspec.to_builtins(spec.program))
     if isinstance(spec.program, Grid):
         return ["grid", spec.program.sides]
+    if isinstance(spec.program, Own):
+        # Every version of a file is a try of one idea: whoever edits it has seen how the last one did.
+        return ["own", name_of(spec.program.id)]
     return [type(spec.program).__name__]
 
 
@@ -157,8 +164,17 @@ def _stem(found: re.Match[str]) -> str:
     return found[0] if which is None else which.stem
 
 
-def defaults(spec: BacktestSpec) -> list[Range]:
-    """Return what is varied where nobody says: targets, stops and trails that are there, and lengths, x 0.5, 1, 2."""
+def defaults(spec: BacktestSpec, own: StrategyFolder | None = None) -> list[Range]:
+    """Return what is varied where nobody says: targets, stops and trails that are there, and lengths, x 0.5, 1, 2.
+
+    Of an own strategy its parameters, over the ranges that they are declared with.
+    """
+    if isinstance(spec.program, Own):
+        said = declared_by(spec.program, own)
+        return [
+            read_range(name, {"low": each.low, "high": each.high, "step": each.step})
+            for name, each in said.parameters.items()
+        ]
     exits = spec.exits
     present = {
         "take_profit": exits.take_profit,
@@ -192,7 +208,9 @@ class Space:
         """config: as it was sent; spec: what it was read as, its own point included."""
         self._config, self._point = _without_point(config)
         self._sources = bars, book, profiles
-        self._spec = read_config(self._config, *self._sources) if self._point else spec
+        own = spec.program
+        self._own = declared_by(own, book.own).parameters if isinstance(own, Own) else None
+        self._spec = self._same(read_config(self._config, *self._sources), own) if self._point else spec
         self._read: dict[tuple[tuple[str, float], ...], BacktestSpec] = {}
 
     def at(self, point: Point) -> BacktestSpec:
@@ -201,7 +219,9 @@ class Space:
         What the point leaves out is as the configuration's own point has it.
         """
         point = self._point | point
-        written = tuple((name, value) for name, value in point.items() if not _is_ours(name))
+        if self._own is not None:
+            self._check_own(point, self._own)
+        written = tuple((name, value) for name, value in point.items() if not self._is_ours(name))
         spec = self._spec
         if written:
             if written not in self._read:
@@ -209,6 +229,10 @@ class Space:
                     self._read.clear()
                 self._read[written] = self._written(written)
             spec = self._read[written]
+        if self._own is not None and isinstance(spec.program, Own):
+            given = {name: value for name, value in point.items() if name in self._own}
+            program = msgspec.structs.replace(spec.program, parameters=spec.program.parameters | given)
+            return msgspec.structs.replace(spec, program=program)
         exits = spec.exits
         # A trailing stop before the gain at which it begins, in whatever order they were given.
         for name in EXITS:
@@ -228,10 +252,35 @@ class Space:
             raise invalid(repeated, "is given twice")
         first = {each.name: each.low for each in ranges}
         for each in ranges:
-            if each.name == INDICATOR_LENGTH and not has_lengths(self._spec):
+            if self._own is None and each.name == INDICATOR_LENGTH and not has_lengths(self._spec):
                 raise invalid(each.name, "no indicator of this strategy has a length")
             for value in (each.low, *_fractions(each), each.high):
                 self.at(first | {each.name: value})
+
+    @property
+    def usual(self) -> list[Range]:
+        """What is varied where nobody says."""
+        return defaults(self._spec, self._sources[1].own)
+
+    def _is_ours(self, name: str) -> bool:
+        return _is_ours(name) if self._own is None else name in self._own
+
+    def _check_own(self, point: Point, own: Mapping[str, DeclaredParameter]) -> None:
+        """Refuse what an own strategy does not have, and values beyond what it declares."""
+        for name, value in point.items():
+            if name not in own:
+                if _NAME.fullmatch(name):
+                    listed = f"it has {', '.join(own)}" if own else "it has none"
+                    raise invalid(name, f"this strategy declares no such parameter: {listed}, or take a field's path")
+            elif not own[name].low <= value <= own[name].high:
+                raise invalid(name, f"{value:g} is not from {own[name].low:g} to {own[name].high:g}, as it is declared")
+
+    def _same(self, spec: BacktestSpec, program: Program) -> BacktestSpec:
+        """Keep the version of an own strategy that the run was made for: its file may have been edited since."""
+        if not (isinstance(program, Own) and isinstance(spec.program, Own)):
+            return spec
+        kept = msgspec.structs.replace(program, parameters=spec.program.parameters)
+        return msgspec.structs.replace(spec, program=kept)
 
     def _written(self, values: tuple[tuple[str, float], ...]) -> BacktestSpec:
         config: Mapping[str, Any] = self._config
@@ -245,7 +294,7 @@ class Space:
                 why = f"there is no such parameter ({error.message.removeprefix(f'{path}: ')}): take one of {known}"
                 raise invalid(name, why) from None
         try:
-            return read_config(config, *self._sources)
+            return self._same(read_config(config, *self._sources), self._spec.program)
         except AtlasError as error:
             named = ", ".join(f"{name} = {value:g}" for name, value in values)
             raise InvalidRequest(Code.INVALID_PARAMETER, f"{named}: {error.message}", error.details) from None

@@ -13,11 +13,13 @@ import msgspec
 from msgspec import Meta
 
 from daemon.core import strategy as rules
+from daemon.core.backtest import BacktestSpec, Own
 from daemon.core.errors import Code, ConfigError, InvalidRequest, NotFound
 from daemon.core.strategy import Strategy
 from daemon.engine.columns import canonical
 from daemon.engine.expressions import ExpressionError, parse
 from daemon.research.budgets import Budget
+from daemon.research.own.folder import StrategyFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -62,9 +64,10 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RuleBook:
-    """The strategies by id, in order of id."""
+    """The strategies by id, in order of id. own: the folder of those that are written in Python, None for none."""
 
-    def __init__(self, strategies: Iterable[Strategy]) -> None:
+    def __init__(self, strategies: Iterable[Strategy], own: StrategyFolder | None = None) -> None:
+        self.own = own
         self._by_id = {strategy.id: strategy for strategy in sorted(strategies, key=lambda each: each.id)}
 
     def __iter__(self) -> Iterator[Strategy]:
@@ -88,6 +91,11 @@ class RuleBook:
             )
         return self._by_id[strategy_id]
 
+    def pin(self, spec: BacktestSpec) -> None:
+        """Keep the source of a specification's own strategy, if it has one; errors as of `StrategyFolder.pin`."""
+        if isinstance(spec.program, Own) and self.own is not None:
+            self.own.pin(spec.program)
+
     def of_category(self, category: str | None) -> list[Strategy]:
         """Return strategies of a category, all where it is None; InvalidRequest for an unknown one."""
         categories = sorted({strategy.category for strategy in self})
@@ -100,8 +108,8 @@ class RuleBook:
         return [strategy for strategy in self if category in (None, strategy.category)]
 
 
-def load(paths: Sequence[Path]) -> RuleBook:
-    """Read and validate rule files; ids and names are unique over all of them.
+def load(paths: Sequence[Path], own: StrategyFolder | None = None) -> RuleBook:
+    """Read and validate rule files; ids and names are unique over all of them. own: as of `RuleBook`.
 
     ConfigError STRATEGIES_INVALID names the file, the strategy and the field.
     """
@@ -121,7 +129,7 @@ def load(paths: Sequence[Path]) -> RuleBook:
                 )
             loaded[strategy.id] = (strategy, path)
             names[strategy.name] = strategy.id
-    return RuleBook(strategy for strategy, _ in loaded.values())
+    return RuleBook((strategy for strategy, _ in loaded.values()), own)
 
 
 def digest(strategy: Strategy) -> str:

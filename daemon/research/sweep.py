@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from daemon.core.backtest import BacktestSpec, OrderList
+from daemon.core.backtest import BacktestSpec, OrderList, Own
 from daemon.engine import curves, metrics
 from daemon.engine.orders import Reference
 from daemon.engine.simulate import Decisions, Simulation
 from daemon.engine.trades import trades_of
 from daemon.research.backtest_market import decided, grid_orders, uses_atr, year_days
+from daemon.research.own_runs import failing, own_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from daemon.core.backtest import Program, Target
     from daemon.core.market import Float64s, Int64s, TsNs
+    from daemon.engine.simulate import OwnRun
     from daemon.research.backtest_market import Series
+    from daemon.research.own.folder import StrategyFolder
 
 _POLL_S: Final = 0.1
 # A span's copy of the bars and what runs over it are alive once a thread; so many jobs wait at the most.
@@ -84,11 +88,23 @@ def best_of(scores: Sequence[float | None]) -> int | None:
 class Sweep:
     """Series of one backtest, ready to be run by many specifications that trade the same markets and bars."""
 
-    def __init__(self, spec: BacktestSpec, series: Sequence[Series], threads: int | None = None) -> None:
-        """spec: what is common to all: markets, timeframe, dates. threads: None for one a core."""
+    def __init__(
+        self,
+        spec: BacktestSpec,
+        series: Sequence[Series],
+        threads: int | None = None,
+        folder: StrategyFolder | None = None,
+    ) -> None:
+        """spec: what is common to all: markets, timeframe, dates. threads: None for one a core.
+
+        folder: of own strategies.
+        """
+        self._folder = folder
         self._spec = spec
         self.series = list(series)
         self._threads = threads or os.cpu_count() or 1
+        self._runs: dict[str, OwnRun] = {}
+        self._lock = threading.Lock()
         self.year_days = spec.calendar_days or max(year_days(each.bars.start_ns) for each in series)
 
     @property
@@ -118,9 +134,9 @@ class Sweep:
         done.
         """
         found: list[list[Tested]] = [[NOTHING] * len(spans) for _ in specs]
-        programs: dict[Program, list[int]] = {}
+        programs: dict[object, list[int]] = {}
         for place, spec in enumerate(specs):
-            programs.setdefault(spec.program, []).append(place)
+            programs.setdefault(_decided_by(spec.program), []).append(place)
         done = 0
         with ThreadPoolExecutor(self._threads) as pool:
             running: dict[Future[list[Tested]], tuple[list[int], int]] = {}
@@ -144,7 +160,7 @@ class Sweep:
     def _jobs(
         self,
         specs: Sequence[BacktestSpec],
-        programs: dict[Program, list[int]],
+        programs: dict[object, list[int]],
         spans: Sequence[Span],
         checkpoint: Callable[[], None],
     ) -> Iterator[tuple[list[int], int, list[Decisions]]]:
@@ -177,7 +193,10 @@ class Sweep:
         if isinstance(spec.program, OrderList):
             inside = [each for each in spec.program.orders if span.start_ns <= each.time_ns < span.stop_ns]
             spec = msgspec.structs.replace(spec, program=OrderList(tuple(inside)))
-        outcome = Simulation(spec, decisions, year_days=self.year_days, orders=orders).run()
+        own = self._own(spec, span)
+        simulation = Simulation(spec, decisions, year_days=self.year_days, orders=orders, own=own)
+        with failing(own):
+            outcome = simulation.run()
         samples, initial = outcome.samples, spec.account.initial_capital
         daily = curves.daily_returns(samples.time_ns, samples.equity, initial, span.start_ns)
         share = np.maximum.accumulate(samples.equity)
@@ -193,6 +212,28 @@ class Sweep:
             samples.time_ns if keeps_curve else NOTHING.time_ns,
             samples.equity if keeps_curve else NOTHING.equity,
         )
+
+    def _own(self, spec: BacktestSpec, span: Span) -> OwnRun | None:
+        """Return an own strategy with its columns at the bars of a span; they have seen what was before it."""
+        if not isinstance(spec.program, Own):
+            return None
+        with self._lock:
+            if spec.program.digest not in self._runs:
+                whole = own_runs(spec, self._folder, self.series)
+                if whole is not None:
+                    self._runs[spec.program.digest] = whole
+            run = self._runs[spec.program.digest]
+        columns = []
+        for each, whole_columns in zip(self.series, run.columns, strict=True):
+            first, last = np.searchsorted(each.bars.start_ns, [span.start_ns, span.stop_ns])
+            columns.append(np.ascontiguousarray(whole_columns[:, first:last]))
+        start_ns = max(span.start_ns, run.start_ns)
+        return run._replace(parameters=spec.program.parameters, columns=columns, start_ns=start_ns)
+
+
+def _decided_by(program: Program) -> object:
+    """Return what specifications share that decide alike: of an own strategy its source, whatever its parameters."""
+    return ("own", program.digest) if isinstance(program, Own) else program
 
 
 def _collect(

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from daemon.core.backtest import Funding, Market
 from daemon.core.market import Timeframe, TsNs
-from daemon.research.backtest_market import digests_of, read_series, warmup_bars
+from daemon.research.backtest_market import digests_of, read_series
+from daemon.research.own_runs import needed_bars
 from daemon.research.sweep import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from daemon.core.backtest import BacktestSpec
+    from daemon.research.own.folder import StrategyFolder
     from daemon.research.sweep import Span, Tested
     from daemon.store.bars import BarStore
 
@@ -40,8 +42,14 @@ class Source(NamedTuple):
 class Sweeps:
     """Series by what they were read for: points differ in how far they look back, and some in dates or calendar."""
 
-    def __init__(self, bars: BarStore, *, kept: int, warmup: int | None = None) -> None:
-        """kept: series that are held at a time. warmup: bars that all look back on, None for what each needs."""
+    def __init__(
+        self, bars: BarStore, *, kept: int, warmup: int | None = None, folder: StrategyFolder | None = None
+    ) -> None:
+        """kept: series that are held at a time. warmup: bars that all look back on, None for what each needs.
+
+        folder: of own strategies.
+        """
+        self._folder = folder
         self._bars = bars
         self._most = kept
         self._warmup = warmup
@@ -57,7 +65,7 @@ class Sweeps:
             while len(self._kept) >= self._most:
                 self._kept.popitem(last=False)
             series = [read_series(self._bars, spec, market, reading.warmup) for market in spec.markets]
-            sweep = self._kept[reading] = Sweep(spec, series)
+            sweep = self._kept[reading] = Sweep(spec, series, folder=self._folder)
             self._sources[reading] = Source(digests_of(series), sweep.year_days)
         return self._kept[reading]
 
@@ -103,7 +111,7 @@ class Sweeps:
         return found
 
     def _reading(self, spec: BacktestSpec) -> _Reading:
-        needed = warmup_bars(spec) if self._warmup is None else self._warmup
+        needed = needed_bars(spec, self._folder) if self._warmup is None else self._warmup
         warmup = 0 if spec.start_ns is None else needed
         return _Reading(
             spec.markets, spec.timeframe, spec.start_ns, spec.stop_ns, spec.funding, spec.calendar_days, warmup

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from daemon.core.backtest import OrderList, Validation
+from daemon.core.backtest import OrderList, Own, Validation
 from daemon.engine import curves
 from daemon.research.backtest_market import digests_of
 from daemon.research.backtest_outcome import inputs_digest
@@ -57,7 +57,9 @@ def validated(
     with bars.ticks.env.read() as transaction:
         before = stored_idea(transaction, idea)
         is_repeated = is_tried(transaction, idea, fingerprint)
-    looked = check_look_ahead(spec, series, finding.year_days, checkpoint) if before is None else None
+    # All versions of an own file are one idea, and any of them may look ahead.
+    is_unknown = before is None or (isinstance(spec.program, Own) and not is_repeated)
+    looked = check_look_ahead(spec, series, finding.year_days, checkpoint, book.own) if is_unknown else None
     walked, chosen = None, None
     if asked.walk_forward and not isinstance(spec.program, OrderList):
         walked, chosen = _walked(bars, book, job, finding, asked, checkpoint, progress)
@@ -71,7 +73,7 @@ def validated(
             confidence=asked.monte_carlo.confidence_level,
             checkpoint=checkpoint,
         )
-    rows = sensitivity(spec, Sweep(spec, series), checkpoint) if asked.sensitivity else []
+    rows = sensitivity(spec, Sweep(spec, series, folder=book.own), checkpoint) if asked.sensitivity else []
     samples = finding.runs.main.samples
     start_ns = min(int(each.bars.start_ns[0]) for each in finding.loaded)
     returns = curves.daily_returns(samples.time_ns, samples.equity, spec.account.initial_capital, start_ns).returns
@@ -103,7 +105,7 @@ def _walked(
     """Walk forward, and run every parameter set over everything to judge the choice."""
     spec = finding.spec
     choices = choices_of(spec, Space(job.config, spec, bars, book, job.profiles))
-    sweeps = sweeps_of(bars, spec, choices)
+    sweeps = sweeps_of(bars, spec, choices, book.own)
     walked = walk_forward(spec, asked, choices, sweeps, checkpoint, lambda fraction: progress(_WALKING * fraction))
     if not walked.folds:
         return walked, None

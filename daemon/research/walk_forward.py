@@ -11,8 +11,8 @@ import numpy as np
 from daemon.core.backtest import OrderList
 from daemon.core.market import NS_PER_DAY
 from daemon.engine import curves, metrics, validation
-from daemon.research.backtest_market import warmup_bars
-from daemon.research.parameters import defaults, grid, grid_size
+from daemon.research.own_runs import needed_bars
+from daemon.research.parameters import grid, grid_size
 from daemon.research.ranges import invalid, read_range
 from daemon.research.sweep import NOTHING, Span, best_of, score
 from daemon.research.sweeps import Sweeps
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from daemon.core.backtest import BacktestSpec, Validation
+    from daemon.research.own.folder import StrategyFolder
     from daemon.research.parameters import Point, Space
     from daemon.research.ranges import Range
     from daemon.research.sweep import Tested
@@ -55,7 +56,7 @@ def choices_of(spec: BacktestSpec, space: Space) -> Choices:
     """Read what a configuration says is to be tried, else the usual factors; InvalidRequest INVALID_PARAMETER."""
     asked = spec.validation.parameters if spec.validation else None
     if asked is None:
-        ranges = [] if isinstance(spec.program, OrderList) else defaults(spec)
+        ranges = [] if isinstance(spec.program, OrderList) else space.usual
     else:
         ranges = [read_range(name, list(values)) for name, values in asked.items()]
     if grid_size(ranges) > MOST_SETS:
@@ -69,9 +70,10 @@ def choices_of(spec: BacktestSpec, space: Space) -> Choices:
     return Choices(ranges, points, [space.at(point) for point in points])
 
 
-def sweeps_of(bars: BarStore, spec: BacktestSpec, choices: Choices) -> Sweeps:
-    """Return what choices run over, all with the longest warm-up that any of them needs."""
-    return Sweeps(bars, kept=1, warmup=max(warmup_bars(each) for each in (spec, *choices.specs)))
+def sweeps_of(bars: BarStore, spec: BacktestSpec, choices: Choices, folder: StrategyFolder | None = None) -> Sweeps:
+    """Return what choices run over, all with the longest warm-up that any of them needs. folder: of own strategies."""
+    warmup = max(needed_bars(each, folder) for each in (spec, *choices.specs))
+    return Sweeps(bars, kept=1, warmup=warmup, folder=folder)
 
 
 def walk_forward(

@@ -52,12 +52,16 @@ class Runner(Protocol):
 
 
 class WorkerSetup(NamedTuple):
-    """What a worker process needs to run jobs. runner: None for the `JobRunner`; found by name in the process."""
+    """What a worker process needs to run jobs.
+
+    runner: None for the `JobRunner`; found by name in the process. own: the folder of strategies written in Python.
+    """
 
     data_dir: Path
     store: StoreConfig
     strategies: tuple[Strategy, ...]
     runner: Callable[[BarStore, RuleBook], Runner] | None = None
+    own: Path | None = None
 
 
 class Paced:
@@ -100,12 +104,13 @@ def worker_main(pipe: Connection, setup: WorkerSetup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to handle
     _lower_priority()
     from daemon.research.jobs import JobRunner
+    from daemon.research.own.folder import StrategyFolder
     from daemon.research.strategies import RuleBook
     from daemon.research.warmup import warm_backtest, warm_probe, warm_validation
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment
 
-    book = RuleBook(setup.strategies)
+    book = RuleBook(setup.strategies, None if setup.own is None else StrategyFolder(setup.own))
     warm_probe(book)
     with Environment(setup.data_dir, setup.store, readonly=True) as env:
         runner = (setup.runner or JobRunner)(BarStore(env), book)

@@ -1,4 +1,4 @@
-"""`probe:*`, `strategies:list`: run the strategies over series, and list what came of it."""
+"""`probe:*`, `strategies:*`: run the strategies over series, and list what came of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from daemon.api.protocol import Part, Request, method
 from daemon.api.rows import listed_rows
 from daemon.core.errors import Code
 from daemon.research.combinations import CombinationMap, combination_map
+from daemon.research.own.listing import OwnHead, listed
 from daemon.research.plans import ProbeRequest
 from daemon.research.views import Cursor, Filters, RunRows
 
@@ -51,6 +52,12 @@ class CombinationsWanted(Request, frozen=True, kw_only=True):
 
     run_id: str
     symbol: str | None = None
+
+
+class OwnWanted(Request, frozen=True, kw_only=True):
+    """Strategies written in Python. given: copies of files that runs were given, instead of the folder's own."""
+
+    given: bool = False
 
 
 class StrategiesWanted(Request, frozen=True, kw_only=True):
@@ -109,3 +116,10 @@ async def combinations(call: Call, request: CombinationsWanted) -> CombinationMa
 async def strategies(call: Call, request: StrategiesWanted) -> list[StrategyHead]:
     """List strategies without their rules."""
     return [strategy_head(each) for each in call.services.book.of_category(request.category)]
+
+
+@method("strategies:own", Code.STRATEGY_FOLDER_UNSAFE)
+async def own_strategies(call: Call, request: OwnWanted) -> list[OwnHead]:
+    """List the strategies of the strategy folder, and what each declares."""
+    folder = call.services.book.own
+    return [] if folder is None else await asyncio.to_thread(listed, folder, given=request.given)

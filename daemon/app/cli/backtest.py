@@ -17,6 +17,7 @@ from daemon.app.cli.options import ConfigFile, DataDir, Format, Listing, RunOrCo
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from daemon.app.config import Config
     from daemon.app.stores import Store
     from daemon.app.writing import Writer
     from daemon.research.backtest_result import BacktestStatus, Priority
@@ -88,6 +89,7 @@ def run(
         wanted["point"] = wanted.get("point", {}) | _point(parameters)
     settings = load(config)
     folder = settings.data_dir(data_dir)
+    wanted = with_strategy_file(wanted, configuration, settings, folder)
     wiring.check_cache()
     if wiring.is_cache_cold("loop.step"):
         typer.echo("first backtest on this machine: compiling the kernels once, about half a minute", err=True)
@@ -274,6 +276,9 @@ def read_configuration(source: str, assignments: Iterable[str]) -> dict[str, Any
         raise NotFound(Code.SOURCE_NOT_FOUND, why) from None
     except OSError as error:
         raise SourceDataInvalid(Code.SOURCE_UNREADABLE, f"{where} cannot be read: {error.strerror}") from None
+    if where.endswith(".py"):
+        why = f'{where} is a strategy: name it in a configuration, {{"strategy": {{"file": "{Path(where).name}"}}, …}}'
+        raise InvalidRequest(Code.INVALID_REQUEST, why)
     content = content.removeprefix(b"\xef\xbb\xbf")
     try:
         wanted = msgspec.json.decode(content, type=dict[str, Any])
@@ -284,6 +289,15 @@ def read_configuration(source: str, assignments: Iterable[str]) -> dict[str, Any
     for each in assignments:
         wanted = resolve_set(wanted, each)
     return wanted
+
+
+def with_strategy_file(wanted: dict[str, Any], source: str, settings: Config, folder: Path) -> dict[str, Any]:
+    """Put the file that `strategy.file` names into the strategy folder. source: of the configuration."""
+    from daemon.app import wiring
+    from daemon.research.backtest_config.given import with_given
+
+    beside = Path() if source == "-" else Path(source).parent
+    return with_given(wanted, beside, wiring.strategy_folder(settings, folder))
 
 
 def _point(assignments: Iterable[str]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from daemon.app.cli import (
     optimize,
     probe,
     service,
+    strategy,
     trials,
 )
 
@@ -90,6 +91,7 @@ calibrate.register(app)
 montecarlo.register(app)
 optimize.register(app)
 trials.register(app)
+strategy.register(app)
 export.register(app)
 service.register(app)
 access.register(app)

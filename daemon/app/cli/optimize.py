@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from daemon.app.cli.backtest import read_configuration
+from daemon.app.cli.backtest import read_configuration, with_strategy_file
 from daemon.app.cli.options import ConfigFile, DataDir, Format, Listing, RunOrCommand
 
 if TYPE_CHECKING:
@@ -69,10 +69,13 @@ def run(
     config: ConfigFile = None,
 ) -> None:
     """Try points, here or in the running daemon, and print what came of it. Ctrl-C cancels it, and keeps the points."""
+    from daemon.app.config import load
     from daemon.research.optimization.request import OptimizationRequest
 
+    settings = load(config)
+    wanted = read_configuration(configuration, assignments or [])
     request = OptimizationRequest(
-        config=read_configuration(configuration, assignments or []),
+        config=with_strategy_file(wanted, configuration, settings, settings.data_dir(data_dir)),
         parameters=parameters or [],
         target=target,
         method=method,

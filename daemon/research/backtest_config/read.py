@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import msgspec
 
-from daemon.core.backtest import BacktestSpec, EntryOrder, FixedFractional, MonteCarlo, Validation
+from daemon.core.backtest import BacktestSpec, EntryOrder, FixedFractional, MonteCarlo, Own, Queue, Validation
 from daemon.core.errors import AtlasError
 from daemon.core.strategy import Condition
 from daemon.research.backtest_config import flat
@@ -29,6 +29,7 @@ from daemon.research.backtest_config.orders import (
     read_entry_order,
     read_sizing,
 )
+from daemon.research.backtest_config.own import check_called, declared_by, refuse_decided
 from daemon.research.backtest_config.rules import (
     COMPARISON_FIELDS,
     DISTANCE_FIELDS,
@@ -46,6 +47,7 @@ from daemon.research.backtest_config.settings import (
     read_funding,
     read_markets,
     read_period,
+    read_queue,
     slippage_names,
     with_calibrations,
 )
@@ -97,7 +99,7 @@ def resolve_set(config: Mapping[str, Any], assignment: str) -> dict[str, Any]:
     steps = _steps(path.strip())
     if not equals or steps is None:
         raise refused("--set", f"`{assignment[:80]}` is not `path=value`, such as backtest.commission=0.002")
-    shape: _Shape = _FLAT_SHAPE if flat.is_flat(config) else _SHAPE
+    shape: _Shape = _FLAT_SHAPE if flat.is_flat(config) else _shape_of(config)
     walked = ""
     for step in steps:
         shape = _below(shape, step, walked)
@@ -125,11 +127,17 @@ def _read(
     backtest = Fields(top.needed("backtest", "at least its symbols"), "backtest", BACKTEST_FIELDS)
     period = read_period(backtest, readings)
     fills, limit_fills = read_fills(backtest)
+    queue = read_queue(backtest, fills)
+    if "own" in strategy:
+        refuse_decided(strategy, backtest)
     account = read_account(backtest, readings)
-    costs = read_costs(backtest, readings)
+    costs = read_costs(backtest, readings, fills)
     markets, timeframe = read_markets(backtest, bars, period, fills, readings)
     markets = with_calibrations(backtest, markets, bars, readings)
     traded = read_strategy(strategy, book, profiles, markets, bars, period, readings)
+    if isinstance(traded.program, Own):
+        declares = declared_by(traded.program, book.own)
+        check_called(declares, traded.program.id, fills, backtest.at("fills"), readings)
     entry = strategy.raw("entryOrder")
     spec = BacktestSpec(
         name=top.text("name") or traded.name,
@@ -146,6 +154,7 @@ def _read(
         funding=read_funding(backtest, readings),
         latency=read_latency(backtest, markets, bars, fills, readings),
         fills=fills,
+        queue=queue,
         limit_fills=limit_fills,
         calendar_days=read_calendar(backtest),
         validation=_validation(top),
@@ -166,6 +175,8 @@ def _sizing(strategy: Fields, backtest: Fields, readings: list[str]) -> Sizing:
     for fields in (strategy, backtest):
         if "sizing" in fields:
             return read_sizing(fields.raw("sizing"), fields.at("sizing"))
+    if "own" in strategy:
+        return FixedFractional()  # nothing asks for it: orders say how large they are
     readings.append("sizing is not given: a position takes its symbol's whole share of the equity.")
     return FixedFractional()
 
@@ -239,6 +250,7 @@ _SHAPE: Final[dict[str, Any]] = {
         **dict.fromkeys(BACKTEST_FIELDS, _LEAF),
         "symbols": [_LEAF],
         "slippage": dict.fromkeys(slippage_names(), _LEAF),
+        "queue": dict.fromkeys(names_of(Queue), _LEAF),
         "latencyMs": LATENCY_SHAPE,
         "instruments": {"*": dict.fromkeys(INSTRUMENT_FIELDS, _LEAF)},
         "sizing": _SIZING,
@@ -251,6 +263,14 @@ _FLAT_SHAPE: Final[dict[str, Any]] = {
     "symbols": [_LEAF],
     "parameters": dict.fromkeys(flat.PARAMETER_FIELDS, _LEAF),
 }
+
+
+def _shape_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a nested configuration may hold: an own strategy has parameters of its own names."""
+    strategy = config.get("strategy")
+    if isinstance(strategy, Mapping) and not {"own", "file"}.isdisjoint(strategy):
+        return _SHAPE | {"strategy": _SHAPE["strategy"] | {"parameters": {"*": _LEAF}}}
+    return _SHAPE
 
 
 def _steps(path: str) -> list[str | int] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import msgspec
 
 from daemon.core import backtest as spec
-from daemon.core.backtest import Account, Costs, Funding, Market, Slippage
+from daemon.core.backtest import Account, Costs, Funding, Market, Queue, Slippage
 from daemon.core.errors import AtlasError, Code, NotFound
 from daemon.core.market import Timeframe
 from daemon.core.ticks import Stream
@@ -48,8 +48,8 @@ SLIPPAGES: Final[dict[str, Any]] = {
 BACKTEST_FIELDS: Final = (
     "startDate", "endDate", "symbols", "timeframe", "initialCapital", "commission", "makerFee", "takerFee", "fixedFee",
     "slippageModel", "slippage", "slippageBps", "leverage", "maintenanceMargin", "liquidationFee", "fundingRate",
-    "fundingInterval", "funding", "fills", "limitFills", "latencyMs", "maxPositions", "maxPositionSize", "tickSize",
-    "lotSize", "minNotional", "instruments", "calendar", "stressTestMultiplier", "sizing",
+    "fundingInterval", "funding", "fills", "queue", "limitFills", "latencyMs", "maxPositions", "maxPositionSize",
+    "tickSize", "lotSize", "minNotional", "instruments", "calendar", "stressTestMultiplier", "sizing",
 )  # fmt: skip
 INSTRUMENT_FIELDS: Final = ("tickSize", "lotSize", "minNotional")
 COMMISSION: Final = 0.001
@@ -65,7 +65,7 @@ TIMEFRAMES: Final = {
     "1d": Timeframe.DAY_1,
 }
 CALENDARS: Final[dict[str, Literal[252, 365]]] = {"365": 365, "252": 252, "crypto": 365, "equity": 252}
-FILLS: Final = ("bars", "ticks")
+FILLS: Final = ("bars", "ticks", "book")
 LIMIT_FILLS: Final = ("touch", "through")
 _MOST_SYMBOLS: Final = 1_000
 
@@ -88,11 +88,30 @@ def read_period(fields: Fields, readings: list[str]) -> Period:
     return period
 
 
-def read_fills(fields: Fields) -> tuple[Literal["bars", "ticks"], Literal["touch", "through"]]:
+def read_fills(fields: Fields) -> tuple[Literal["bars", "ticks", "book"], Literal["touch", "through"]]:
     """Read what fills are made against, and whether a touched limit order is filled."""
     fills = fields.choice("fills", FILLS) or "bars"
+    if fills == "book":
+        if "limitFills" in fields:
+            why = 'does not go with "fills": "book": a resting order fills as its queue does (backtest.queue)'
+            raise refused(fields.at("limitFills"), why)
+        return "book", "through"
     limit_fills = fields.choice("limitFills", LIMIT_FILLS) or ("touch" if fills == "bars" else "through")
     return "ticks" if fills == "ticks" else "bars", "through" if limit_fills == "through" else "touch"
+
+
+def read_queue(fields: Fields, fills: str) -> Queue:
+    """Read how resting orders stand in a book's queues."""
+    if "queue" not in fields:
+        return Queue()
+    path = fields.at("queue")
+    if fills != "book":
+        raise refused(path, f'goes with "fills": "book", it is "{fills}"')
+    given = fields.raw("queue")
+    queue: Queue = read_struct(Queue, {"model": given} if isinstance(given, str) else given, path)
+    if isinstance(given, dict) and given.get("exponent") is not None and queue.model != "power":
+        raise refused(f"{path}.exponent", f"is for the model power, it is {queue.model}")
+    return queue
 
 
 # Markets.
@@ -161,10 +180,14 @@ def _timeframe(fields: Fields, bars: BarStore, instruments: dict[Instrument, str
 
 def _source(bars: BarStore, instrument: Instrument, timeframe: Timeframe, fills: str, path: str) -> Timeframe | Stream:
     streams = bars.ticks.streams(instrument)
-    if fills == "ticks":
+    if fills == "book" and Stream.DEPTH not in streams:
+        why = f'{instrument.key} has no stored depth, which "fills": "book" needs: `atlasd import depth FILE`'
+        raise at_field(NotFound(Code.NO_ROWS, f"{why}, or fill on bars"), path)
+    if fills != "bars":
         trades = next((stream for stream in TRADE_STREAMS if stream in streams), None)
         if trades is None:
-            why = f'{instrument.key} has no stored trades, which "fills": "ticks" needs: import them, or fill on bars'
+            how = "`atlasd import trades FILE`" if fills == "book" else "import them"
+            why = f'{instrument.key} has no stored trades, which "fills": "{fills}" needs: {how}, or fill on bars'
             raise at_field(NotFound(Code.NO_ROWS, why), path)
         return trades
     try:
@@ -220,8 +243,8 @@ def _spoken(source: Timeframe | Stream) -> str:
 # Money and costs.
 
 
-def read_costs(fields: Fields, readings: list[str]) -> Costs:
-    """Read fees and slippage; on by default."""
+def read_costs(fields: Fields, readings: list[str], fills: str = "bars") -> Costs:
+    """Read fees and slippage; on by default. Orders that take from a book pay what its levels say, and no model's."""
     fields.only_one("commission", "makerFee")
     fields.only_one("commission", "takerFee")
     commission = fields.of(Costs, "taker_rate", "commission") if "commission" in fields else COMMISSION
@@ -234,9 +257,17 @@ def read_costs(fields: Fields, readings: list[str]) -> Costs:
         maker_rate=fields.of(Costs, "maker_rate", "makerFee") if "makerFee" in fields else commission,
         taker_rate=fields.of(Costs, "taker_rate", "takerFee") if "takerFee" in fields else commission,
         fixed_fee=fields.of(Costs, "fixed_fee"),
-        slippage=_slippage(fields, readings),
+        slippage=_slippage(fields, readings) if fills != "book" else _without_slippage(fields),
         scale=fields.of(Costs, "scale", "stressTestMultiplier"),
     )
+
+
+def _without_slippage(fields: Fields) -> Slippage:
+    for name in ("slippageModel", "slippage", "slippageBps"):
+        if name in fields:
+            why = 'does not go with "fills": "book": orders take the book\'s own levels, one by one'
+            raise refused(fields.at(name), why)
+    return spec.NoSlippage()
 
 
 def _slippage(fields: Fields, readings: list[str]) -> Slippage:

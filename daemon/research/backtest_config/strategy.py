@@ -24,9 +24,11 @@ from daemon.research.backtest_config.fields import (
 )
 from daemon.research.backtest_config.mirror import MirrorError, mirrored
 from daemon.research.backtest_config.orders import read_orders
+from daemon.research.backtest_config.own import OWN_FIELDS, read_own, refuse_files
 from daemon.research.backtest_config.rules import read_entries, read_exits, told
 from daemon.research.backtest_config.templates import TEMPLATES, Template
 from daemon.research.justify import describe
+from daemon.research.own.folder import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,13 +45,16 @@ _RULES: Final = ("side", "exitRules", "shortExitRules", "riskProfile", *_SENT)
 # What goes with each form, by the field that decides on it.
 _FORMS: Final[dict[str, tuple[str, ...]]] = {
     "orders": (),
+    "own": ("parameters",),
     "template": ("parameters", *_RULES),
     "entryRules": ("shortEntryRules", *_RULES),
     "id": _RULES,
     "strategyId": _RULES,
     "name": ("parameters", *_RULES),
 }
-STRATEGY_FIELDS: Final = tuple(dict.fromkeys([*_FORMS, *(name for names in _FORMS.values() for name in names)]))
+STRATEGY_FIELDS: Final = tuple(
+    dict.fromkeys([*_FORMS, *(name for names in _FORMS.values() for name in names), *OWN_FIELDS])
+)
 
 
 class Traded(NamedTuple):
@@ -78,10 +83,14 @@ def read_strategy(
     readings: list[str],
 ) -> Traded:
     """Read what is traded; how much and how orders are sent is read elsewhere."""
+    refuse_files(fields)
     form = _form(fields)
     context = _Context(book, profiles, readings)
     if form == "orders":
         return Traded(fields.text("name") or "orders", read_orders(fields, markets, bars, period), Exits())
+    if form == "own":
+        own = read_own(fields, book.own, readings)
+        return Traded(fields.text("name") or name_of(own.id), own, Exits())
     if form == "entryRules":
         traded = _inline(fields, context)
     elif form == "template":
@@ -99,11 +108,11 @@ def read_strategy(
 
 def _form(fields: Fields) -> str:
     """Find which of the forms it is; what does not go with it is refused."""
-    form = fields.only_one("orders", "template", "entryRules", "id", "strategyId")
+    form = fields.only_one("own", "orders", "template", "entryRules", "id", "strategyId")
     if form is None and "shortEntryRules" in fields:
         raise refused(fields.at("entryRules"), 'is missing: with "side": "short" it opens shorts')
     if form is None and "name" not in fields:
-        forms = "entryRules, template, orders, or id or name of a registry strategy"
+        forms = "entryRules, template, orders, own, or id or name of a registry strategy"
         raise refused(fields.path, f"says nothing to trade: give {forms}")
     form = form or "name"
     for name in fields.names:

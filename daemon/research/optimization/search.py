@@ -99,7 +99,7 @@ class _Search:
         self._progress, self._checkpoint = progress, checkpoint
         self._spec = _on_bars(plan.spec)
         self._space = Space(plan.config, plan.spec, bars, book, job.profiles)
-        self._sweeps = Sweeps(bars, kept=SERIES_KEPT)
+        self._sweeps = Sweeps(bars, kept=SERIES_KEPT, folder=book.own)
         self._sweep = self._sweeps.of(self._spec)
         self._digest = self._inputs()
         self._idea = idea_of(self._spec)

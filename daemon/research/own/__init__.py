@@ -1,1 +1,1 @@
-"""Strategies of the user's own: code that nobody has checked."""
+"""A trader's own strategies, code that nobody has checked: their folder, what files declare, loading, failing."""
