@@ -17,7 +17,7 @@ from daemon.engine.book_matching import arrive, at_book, at_trade, book_is_sound
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
 from daemon.engine.feeds import DEPTH, QUOTES, Decisions, Feeds, Pause
 from daemon.engine.fills import fill
-from daemon.engine.intrinsics import call_at
+from daemon.engine.intrinsics import call_at, uncounted
 from daemon.engine.jit import constants, kernel
 from daemon.engine.latency import Delays, feed_delay
 from daemon.engine.levels import Books
@@ -67,6 +67,11 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     width_ns: length of a bar. Records as of `orders`; log, sample_ns (m,) and samples (4 or more, m) take what happens.
     Returns a Pause.
     """
+    # The caller owns them all.
+    orders, symbols, account = uncounted(orders), uncounted(symbols), uncounted(account)
+    settings, costs, log = uncounted(settings), uncounted(costs), uncounted(log)
+    listed, spare, bars, ticks = uncounted(listed), uncounted(spare), uncounted(bars), uncounted(ticks)
+    depth, books, calls, delays = uncounted(depth), uncounted(books), uncounted(calls), uncounted(delays)
     desk = Desk(orders, symbols, account, settings, costs, log)
     count = symbols.size
     feeds = ticks.at.size
