@@ -92,7 +92,9 @@ def _depth(rng: np.random.Generator, middle: Any) -> Ticks:
     tick = middle[event] + np.where(side == BUY, -distance, distance + 1)
     of_event.append(np.stack([event, side, tick, size, np.zeros_like(event)]))
     rows = np.concatenate(of_event, axis=1)
-    event, side, tick, size, flags = rows[:, np.argsort(rows[0], kind="stable")]
+    # An event changes a level once.
+    once = np.unique(rows[:3], axis=1, return_index=True)[1]
+    event, side, tick, size, flags = rows[:, np.sort(once)][:, np.argsort(rows[0, np.sort(once)], kind="stable")]
     return ticks(
         Stream.DEPTH,
         price_decimals=1,

@@ -84,6 +84,9 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     is_own = bool(modes[_ON_BAR] | modes[_ON_TRADE] | modes[_ON_BOOK] | modes[_ON_FILL] | modes[_ON_TIMER])
     tells_trades, tells_books = modes[_ON_TRADE] != 0, modes[_ON_BOOK] != 0
     message_width_ns = 0 if on_ticks else width_ns
+    # A feed latency that never changes is not asked for at each event.
+    feed_ns = delays.constants[0].feed_ns
+    is_steady = delays.constants[0].feed_spread_ns == 0 and delays.constants[0].feed_factor == 0.0
     while True:
         if is_own:
             # What a handler asked for goes out before anything else happens; then it hears of fills, then the rest.
@@ -107,7 +110,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 account[0].called += 1
             if handler >= 0:
                 event[0].kind = handler
-                delay_ns = feed_delay(delays, event[0].symbol, account[0].now_ns)
+                delay_ns = feed_ns if is_steady else feed_delay(delays, event[0].symbol, account[0].now_ns)
                 account[0].seen_ns = max(account[0].seen_ns, account[0].now_ns + delay_ns)
                 event[0].now_ns = account[0].seen_ns
                 if modes[handler] == IN_PYTHON:
@@ -159,7 +162,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     calls.waiting[account[0].calls].symbol = 0
                     account[0].calls += 1
                     account[0].timer_ns += timer_every_ns
-                    delay_ns = feed_delay(delays, _FIRST, account[0].timer_ns)
+                    delay_ns = feed_ns if is_steady else feed_delay(delays, _FIRST, account[0].timer_ns)
                     account[0].timer_at_ns = account[0].timer_ns - delay_ns
                     continue
             elif due_ns <= reach_ns:
@@ -349,7 +352,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 account[0].now_ns = time_ns
                 if time_ns < start_ns:
                     continue
-                delay_ns = feed_delay(delays, symbol, time_ns)
+                delay_ns = feed_ns if is_steady else feed_delay(delays, symbol, time_ns)
                 account[0].seen_ns = max(account[0].seen_ns, time_ns + delay_ns)
                 if account[0].log_rows > account[0].told_rows:
                     # It hears of its fills first.
