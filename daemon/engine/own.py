@@ -56,6 +56,10 @@ NAMES: Final = {
 }
 
 
+# Comparing with a member of an enumeration costs more than the rest of a call.
+_BAR, _TRADE, _FILL = int(Handler.BAR), int(Handler.TRADE), int(Handler.FILL)
+
+
 class OwnStrategy(NamedTuple):
     """A class that was read from a file, and checked.
 
@@ -140,23 +144,34 @@ def _field(record: Records, name: str, *, is_state: bool) -> property:
     return property(read, write if is_state else None)
 
 
-def call(instance: Strategy, context: Context) -> None:
-    """Call the handler that the context's event is for, as Python."""
-    event = context.event
-    kind, symbol = int(event["kind"][0]), int(event["symbol"][0])
-    handler = getattr(instance, NAMES[Handler(kind)])
-    if kind == Handler.BAR:
-        row = int(context.symbols["row"][symbol]) - 1
-        handler(context, Bar(*context.values[:, row].tolist()))
-    elif kind == Handler.TRADE:
-        handler(context, Trade(event["price"][0].item(), event["size"][0].item(), event["side"][0].item()))
-    elif kind == Handler.FILL:
-        order, side, size, price, is_maker = (
-            event[name][0].item() for name in ("order", "side", "size", "price", "is_maker")
-        )
-        handler(context, Fill(order, side, size, price, bool(is_maker)))
-    else:
-        handler(context)
+class Caller:
+    """Calls handlers as Python, at every bar perhaps: what it reads is looked up once."""
+
+    def __init__(self, own: OwnStrategy, instance: Strategy, context: Context) -> None:
+        """Take a context whose arrays are those that the loop writes."""
+        self._handlers: list[Any] = [
+            getattr(instance, NAMES[kind]) if kind in own.handlers else None for kind in Handler
+        ]
+        self._context = context
+        event: Any = context.event
+        self._kind, self._symbol, self._row = event["kind"], event["symbol"], context.symbols["row"]
+        self._trade = [event[name] for name in ("price", "size", "side")]
+        self._fill = [event[name] for name in ("order", "side", "size", "price", "is_maker")]
+
+    def call(self) -> None:
+        """Call the handler that the context's event is for."""
+        kind, context = self._kind.item(0), self._context
+        handler = self._handlers[kind]
+        if kind == _BAR:
+            row = self._row.item(self._symbol.item(0)) - 1
+            handler(context, Bar._make(context.values[:, row].tolist()))
+        elif kind == _TRADE:
+            handler(context, Trade._make(column.item(0) for column in self._trade))
+        elif kind == _FILL:
+            order, side, size, price, is_maker = (column.item(0) for column in self._fill)
+            handler(context, Fill(order, side, size, price, bool(is_maker)))
+        else:
+            handler(context)
 
 
 # As machine code.
