@@ -189,6 +189,10 @@ _PLACES: Final = (
 _TABLE: Final = len(_PLACES)
 
 
+_MOST_KEPT: Final = 16
+_kept: dict[Any, Compiled] = {}
+
+
 def table_of(context: Context, record: Records) -> Int64s:
     """Return where a context's arrays and a strategy's record lie; they must live as long as the table is used."""
     arrays = [*context, record]
@@ -204,7 +208,19 @@ def table_of(context: Context, record: Records) -> Int64s:
 
 
 def compile_strategy(own: OwnStrategy, folder: str = "") -> Compiled:
-    """Compile a strategy's handlers, or load them from a folder that is there; those that cannot be say why."""
+    """Compile a strategy's handlers, or load them from a folder that is there; those that cannot be say why.
+
+    A process keeps what it has compiled, and what it could not: a sweep runs one class a thousand times.
+    """
+    key = own.made, own.digest, own.handlers, repr(fields_of(own)), folder
+    if key not in _kept:
+        while len(_kept) >= _MOST_KEPT:
+            _kept.pop(next(iter(_kept)))
+        _kept[key] = _tried(own, folder)
+    return _kept[key]
+
+
+def _tried(own: OwnStrategy, folder: str) -> Compiled:
     try:
         return _compiled(own, own.handlers, (), folder)
     except (numba.core.errors.NumbaError, NotImplementedError, TypeError):
