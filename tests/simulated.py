@@ -9,7 +9,7 @@ from naive import simulate as naive
 from daemon.core import backtest as spec_of
 from daemon.core.backtest import BacktestSpec, Distance, Exits, ListedOrder, Reason, Trailing
 from daemon.core.market import Instrument, Timeframe
-from daemon.engine import simulate
+from daemon.engine import ladders, simulate
 from daemon.engine.feeds import QUOTES, TRADES
 from daemon.engine.orders import Reference, Status
 from daemon.engine.simulate import Outcome
@@ -32,7 +32,23 @@ def as_bars(series):
         *np.ascontiguousarray(known.T),
         np.array([time_ns for time_ns, _ in series.funding], dtype=np.int64),
         np.array([rate for _, rate in series.funding], dtype=float),
+        as_ladders(series.books),
     )
+
+
+def as_ladders(books):
+    """Return a slow loop's books as the engine has them, those that are missing as the dearest before."""
+    row, edges, held, levels = [], [0], [], []
+    for book in books:
+        row.append(ladders.UNKNOWN if book is None else len(held) // 2)
+        for side in book or ():
+            mid = (book.asks[0][0] + book.bids[0][0]) / 2
+            levels += [(size, abs(price / mid - 1)) for price, size in side]
+            edges.append(len(levels))
+            held.append(naive.one_by_one([size for _, size in side]))
+    sizes, distances = np.array(levels, dtype=float).reshape(-1, 2).T
+    made = (np.array(row, dtype=np.int64), np.array(edges, dtype=np.int64), np.array(held, dtype=float))
+    return ladders.with_dearest(ladders.Ladders(*made, sizes.copy(), distances.copy()))
 
 
 def as_feed(ticks, cuts=()):

@@ -44,6 +44,7 @@ _CONFIG_ERRORS: Final = (
     Code.INVALID_STRATEGY,
     Code.MEMORY_BOUND_EXCEEDED,
     Code.NO_BARS,
+    Code.NO_DEPTH,
     Code.NO_ROWS,
 )
 _BACKTEST: Final = "/api/v1/backtest/{backtest_id}"

@@ -41,6 +41,7 @@ CODES: Final[dict[int, frozenset[Code]]] = {
             Code.INVALID_STRATEGY,
             Code.STRATEGY_NOT_FOUND,
             Code.NO_BARS,
+            Code.NO_DEPTH,
             Code.NO_ROWS,
             Code.CALIBRATION_NOT_FOUND,
             Code.TOO_FEW_TRADES,

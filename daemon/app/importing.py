@@ -39,9 +39,10 @@ _MAGIC: Final = frozenset("*?[")
 
 
 class Unchanged(NamedTuple):
-    """A file whose very bytes were taken in before."""
+    """A file whose very bytes were taken in before. stream: where it holds several that were asked for."""
 
     name: str
+    stream: Stream | None = None
 
 
 class KeptOut(NamedTuple):
@@ -55,13 +56,24 @@ Outcome: TypeAlias = TickReport | Unchanged | KeptOut
 
 
 class Wanted(NamedTuple):
-    """What to import. symbol, venue: None to take what the files say. source: None to tell by the names."""
+    """What to import. symbol, venue: None to take what the files say. source: None to tell by the names.
+
+    only: the stream alone. Without it the depth of a recording brings the trades that were recorded with it: orders
+    that queue in a book are filled by them.
+    """
 
     stream: Stream
     symbol: str | None
     venue: str | None
     source: str | None
     replace: bool
+    only: bool = False
+
+    def parts(self) -> list[Wanted]:
+        """Return what is read of each file, the stream that was asked for first."""
+        if self.stream is Stream.DEPTH and self.source == registry.BINANCE_STREAM and not self.only:
+            return [self, self._replace(stream=Stream.TRADES)]
+        return [self]
 
 
 def files_of(arguments: Sequence[Path]) -> list[Path]:
@@ -89,16 +101,23 @@ def _matching(pattern: Path) -> Iterator[Path]:
 def import_files(
     writer: Writer, paths: Sequence[Path], wanted: Wanted, progress: Callable[[Path, int], None]
 ) -> Iterator[Outcome]:
-    """Import files of ticks one after another.
+    """Import files of ticks one after another; what comes with a stream is an outcome of its own.
 
     progress: told the file and how many more rows of it were read. Errors of a file are outcomes; those of the store,
     or of how the command was written, are raised.
     """
+    refused: set[Path] = set()
 
-    def read(path: Path) -> TickUpload | Unchanged | _Refused:
+    def read(path: Path, part: Wanted) -> TickUpload | Unchanged | _Refused | None:
         try:
-            return _read(writer, path, wanted, progress)
+            if part.stream is wanted.stream:
+                found = _read(writer, path, part, progress)
+                if isinstance(found, _Refused):
+                    refused.add(path)
+                return found
+            return None if path in refused else _beside(_read(writer, path, part, progress))
         except InvalidRequest as error:
+            refused.add(path)
             if len(paths) == 1:
                 raise
             # A file of another kind among many does not stop the others.
@@ -107,14 +126,21 @@ def import_files(
     with ThreadPoolExecutor(1, "read") as reading:
         waiting = following = None
         try:
-            for path in [*paths, None]:
-                following = None if path is None else reading.submit(read, path)
-                if waiting is not None:
-                    yield _stored(writer, waiting.result())
+            for each in [*((path, part) for path in paths for part in wanted.parts()), None]:
+                following = None if each is None else reading.submit(read, *each)
+                if waiting is not None and (found := waiting.result()) is not None:
+                    yield _stored(writer, found)
                 waiting = following
         finally:
             if following is not None:
                 _forget(writer, following)
+
+
+def _beside(read: TickUpload | Unchanged | _Refused) -> TickUpload | Unchanged | _Refused | None:
+    """Return what was read beside the stream that was asked for; None where the file has nothing of it."""
+    if isinstance(read, _Refused) and read.kept_out.error.code is Code.SOURCE_EMPTY:
+        return None
+    return read._replace(stream=Stream.TRADES) if isinstance(read, Unchanged) else read
 
 
 class _Refused(NamedTuple):
@@ -270,7 +296,7 @@ def _read(
         return _Refused(KeptOut(path.name, error), _hole_of(instrument, stream, file))
 
 
-def _forget(writer: Writer, following: Future[TickUpload | Unchanged | _Refused]) -> None:
+def _forget(writer: Writer, following: Future[TickUpload | Unchanged | _Refused | None]) -> None:
     """Remove what was read ahead, where the import ends before it is stored."""
     if following.cancel() or following.exception() is not None:
         return

@@ -5,11 +5,12 @@ The levels themselves are `levels`'. An event is what one update of the venue ch
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from daemon.core.ticks import BUY, DepthFlag, Stream
+from daemon.core.ticks import BUY, SELL, DepthFlag, Stream
 from daemon.engine.jit import constants, kernel
 from daemon.engine.levels import (
     MOST_FAR,
@@ -251,6 +252,16 @@ class Book:
         """Best bid and ask, in the integers of the rows; None for a side without levels."""
         bid, ask = int(self.state["bid"][0]), int(self.state["ask"][0])
         return (None if bid == NO_BID else bid), (None if ask == NO_ASK else ask)
+
+    def checksum(self, count: int = 25) -> int:
+        """Return the CRC-32 of the best levels of both sides, to tell whether two books are one.
+
+        Of `price:size` in the integers of the rows, bids before asks, best first, joined by colons. Books that were
+        made of the same events have the same one, whether they were read from the store or came live.
+        """
+        sides = (self.top(side, count) for side in (BUY, SELL))
+        levels = [pair for each in sides for pair in zip(each.prices.tolist(), each.sizes.tolist(), strict=True)]
+        return zlib.crc32(":".join(f"{price}:{size}" for price, size in levels).encode())
 
     def top(self, side: int, count: int) -> Top:
         """Return the best levels of a side, BUY or SELL, at most so many."""

@@ -11,11 +11,13 @@ Slippage is a fraction of the reference price, adverse to the order, in two part
 | almgren_2005 | gamma/2 x sigma x (q/V) x (Theta/V)^(1/4) + eta x sigma x (q / (V T))^(3/5) | sigma, V | 10 % |
 | almgren_chriss | gamma/2 x q/V + (eta - gamma tau/2) / tau x q/V x sum of squared shares | sigma, V | 10 % |
 | kyle | y/2 x sigma x q/V | sigma, V | 10 % |
+| order_book | mean of the levels taken / mid - best / mid | the book at the bar's start | what its levels hold |
 
 almgren_chriss sells q in N intervals of tau = T/N days, as is optimal for a risk aversion: see `optimal_shares`. Where
 gamma and eta are not given, 10 % of a day's volume move the price by one spread, and each 1 % a day costs one.
 kyle: the order moves the price by y sigma q/V and walks from the reference to there, so that it pays half of that on
 average; in Kyle's single auction, where all orders get the price that they make, it would pay the whole.
+order_book: half of the spread is best / mid - 1 of the side that is taken, see `ladders`.
 
 The cap is the share of the bar's volume that orders may take; what is above it waits for the next bar. Sources:
 volume_weighted is the volume-share model that zipline made known (its 0.1 and 2.5 % are the defaults); square_root the
@@ -36,6 +38,7 @@ from numpy.typing import NDArray
 
 from daemon.core import backtest
 from daemon.engine.jit import kernel
+from daemon.engine.ladders import MOST_LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +55,7 @@ SQUARE_ROOT: Final = 3
 ALMGREN: Final = 4
 ALMGREN_CHRISS: Final = 5
 KYLE: Final = 6
+ORDER_BOOK: Final = 7
 
 COSTS: Final = np.dtype(
     [
@@ -68,6 +72,9 @@ COSTS: Final = np.dtype(
         ("risk_aversion", "f8"),  # times the worth of a day's volume
         ("participation_cap", "f8"),  # of the bar's volume, infinite for none
         ("scale", "f8"),
+        ("book_levels", "i8", (2,)),  # of order_book: asks and bids, as `ladders.open_book` lays them in at each bar
+        ("book_sizes", "f8", (2, MOST_LEVELS)),
+        ("book_distances", "f8", (2, MOST_LEVELS)),
     ]
 )
 """Costs as kernels take them, a record a symbol."""
@@ -121,6 +128,8 @@ def _model(slippage: Slippage, bar_days: float) -> dict[str, float]:
             model = {"model": KYLE, "first": slippage.y}
         case backtest.NoSlippage():
             return {"model": NONE, "participation_cap": np.inf}
+        case backtest.OrderBook():
+            return {"model": ORDER_BOOK, "participation_cap": np.inf}
     spread_and_cap = {
         "half_spread": slippage.half_spread_bps * _BPS,
         "participation_cap": slippage.participation_cap,
@@ -135,7 +144,8 @@ def impact(  # noqa: PLR0911 - one a model
     """Return the impact of an order as a fraction of the price, at least 0, before scaling.
 
     cost: a record of COSTS. quantity, volume (of the bar), day_volume: base units, >= 0. sigma: daily, a fraction.
-    Where a volume is 0 or unknown (NaN) impact is that of an order as large as the volume.
+    Where a volume is 0 or unknown (NaN) impact is that of an order as large as the volume. That of order_book has a
+    side: `ladders.walk`.
     """
     model = cost.model
     if model == FIXED:

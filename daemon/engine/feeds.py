@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from daemon.core.market import Float64s, Int64s
+from daemon.engine.ladders import NO_LADDERS, Ladders
 from daemon.engine.orders import Records
 
 TRADES: Final = 0
@@ -24,13 +25,28 @@ class Pause(IntEnum):
 
 
 class Decisions(NamedTuple):
-    """Bars of a symbol, or of all symbols one after another, with what is known at their closes.
+    """Bars of a symbol with what is known at their closes.
 
     close_ns: (n,) int64, end of each bar. values: (5, n) float64 open, high, low, close, volume in base units.
     signals: (n,) uint8 bits of `deciding`. atr: (n,) float64 quote currency, NaN unknown. sigma, day_volume: (n,)
     float64, daily volatility (a fraction) and volume (base units) as known at the bar's start, NaN unknown.
-    funding_ns, funding_rate: (f,), in the same order of symbols.
+    funding_ns, funding_rate: (f,). ladders: books at the bars' starts, for slippage
+    `order_book`.
     """
+
+    close_ns: Int64s
+    values: Float64s
+    signals: Records
+    atr: Float64s
+    sigma: Float64s
+    day_volume: Float64s
+    funding_ns: Int64s
+    funding_rate: Float64s
+    ladders: Ladders = NO_LADDERS
+
+
+class Closes(NamedTuple):
+    """Decisions of all symbols one after another, but for the ladders: numba loses references of tuples in tuples."""
 
     close_ns: Int64s
     values: Float64s

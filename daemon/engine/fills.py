@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from daemon.core.backtest import Reason
-from daemon.engine.costs import MAX_SLIPPAGE, impact
+from daemon.engine.costs import MAX_SLIPPAGE, ORDER_BOOK, impact
 from daemon.engine.jit import constants, kernel
+from daemon.engine.ladders import walk
 from daemon.engine.orders import Desk, Kind, Records, Status
 from daemon.engine.working import (
     DUST,
@@ -40,6 +41,32 @@ def equity_of(symbols: Records, account: Records) -> float:
     for symbol in range(symbols.size):
         worth += symbols[symbol].quantity * symbols[symbol].mark
     return worth  # type: ignore[no-any-return]
+
+
+@kernel
+def room_of(market: Any, side: int) -> float:
+    """Return the base units that orders of a side may still fill."""
+    return min(market.room, market.ask_room if side > 0 else market.bid_room)  # type: ignore[no-any-return]
+
+
+@kernel
+def use_up(desk: Desk, symbol: int, side: int) -> None:
+    """Let no resting order fill before the next bar; a book's levels are of one side, volume is of both."""
+    symbols = desk.symbols
+    if desk.costs[symbol].model != ORDER_BOOK:
+        symbols[symbol].room = 0.0
+    elif side > 0:
+        symbols[symbol].ask_room = 0.0
+    else:
+        symbols[symbol].bid_room = 0.0
+
+
+@kernel
+def lift_caps(symbols: Records, symbol: int) -> None:
+    """Let any quantity fill."""
+    symbols[symbol].room = np.inf
+    symbols[symbol].ask_room = np.inf
+    symbols[symbol].bid_room = np.inf
 
 
 @kernel
@@ -97,20 +124,20 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
         bought = _quantity_of(order.notional, reference, rate, fixed, side, is_maker, market, cost)
         orders[symbol, place].quantity = lots(bought, market.lot)
     wanted = abs(held) if order.closes else order.quantity
-    quantity = _quantity_now(wanted, min(market.room, most), held, market.lot, closing)
+    quantity = _quantity_now(wanted, min(room_of(market, side), most), held, market.lot, closing)
     if quantity <= 0.0:
         if lots(wanted, market.lot) <= 0.0 and not (closing and wanted >= abs(held)):
             end(desk, symbol, place, _TOO_SMALL)
         return 0.0
     asked = quantity
-    spread, push = _slippage(cost, market, quantity, is_maker)
+    spread, push = _slippage(cost, market, side, quantity, is_maker)
     price = _price(order.kind, order.price, side, reference, spread + push, market, is_maker)
     if not closing:
         allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
         if allowed < quantity:
             # What is beyond the money is cut: it does not wait for more.
             quantity = wanted = allowed
-            spread, push = _slippage(cost, market, quantity, is_maker)
+            spread, push = _slippage(cost, market, side, quantity, is_maker)
             price = _price(order.kind, order.price, side, reference, spread + push, market, is_maker)
         if quantity <= 0.0:
             end(desk, symbol, place, _NO_MONEY)
@@ -157,7 +184,7 @@ def fits(desk: Desk, symbol: int, place: int, reference: float) -> bool:
         wanted = _quantity_of(order.notional, reference, rate, fixed, side, bool(0), market, cost)
     is_whole = order.closes or (order.reduces and wanted > abs(held))
     wanted = abs(held) if is_whole else lots(wanted, market.lot)
-    if wanted - market.room > DUST * wanted:
+    if wanted - room_of(market, side) > DUST * wanted:
         # One that is too small for the venue is told so, however little there is to take.
         return not closing and _is_too_small(desk, symbol, place, reference, wanted, rate, fixed)
     closed = min(wanted, abs(held)) if closing else 0.0
@@ -166,11 +193,11 @@ def fits(desk: Desk, symbol: int, place: int, reference: float) -> bool:
         return True
     if closed > 0.0:
         # What is closed first pays for what is opened.
-        spread, push = _slippage(cost, market, closed, bool(0))
+        spread, push = _slippage(cost, market, side, closed, bool(0))
         price = _price(order.kind, order.price, side, reference, spread + push, market, bool(0))
         account[0].cash -= side * closed * price + (closed * price * rate + fixed)
         symbols[symbol].quantity = 0.0
-    spread, push = _slippage(cost, market, opened, bool(0))
+    spread, push = _slippage(cost, market, side, opened, bool(0))
     price = _price(order.kind, order.price, side, reference, spread + push, market, bool(0))
     allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
     account[0].cash = cash
@@ -184,10 +211,10 @@ def _is_too_small(
 ) -> bool:
     """Tell whether an opening order, of which the volume offers a part, ends below the least notional."""
     order, market = desk.orders[symbol, place], desk.symbols[symbol]
-    offered = _quantity_now(wanted, market.room, market.quantity, market.lot, bool(0))
+    offered = _quantity_now(wanted, room_of(market, order.side), market.quantity, market.lot, bool(0))
     if offered <= 0.0:
         return False
-    spread, push = _slippage(desk.costs[symbol], market, offered, bool(0))
+    spread, push = _slippage(desk.costs[symbol], market, order.side, offered, bool(0))
     price = _price(order.kind, order.price, order.side, reference, spread + push, market, bool(0))
     allowed = lots(affordable(desk, symbol, reference, price, rate, fixed), market.lot)
     is_first = order.filled == 0.0 or market.quantity == 0.0
@@ -209,6 +236,7 @@ def _quantity_now(wanted: float, offered: float, held: float, lot: float, closin
 def _slippage(
     cost: Any,
     market: Any,
+    side: int,
     quantity: float,
     is_maker: bool,  # noqa: FBT001
 ) -> tuple[float, float]:
@@ -218,6 +246,10 @@ def _slippage(
     """
     if is_maker or market.taken_level > 0.0:
         return 0.0, 0.0
+    if cost.model == ORDER_BOOK:
+        best, mean = walk(cost, side, quantity)
+        spread = min(best * cost.scale, MAX_SLIPPAGE)
+        return spread, min((mean - best) * cost.scale, MAX_SLIPPAGE - spread)
     spread = min(cost.half_spread * cost.scale, MAX_SLIPPAGE)
     push = impact(cost, quantity, market.volume, market.sigma, market.day_volume) * cost.scale
     return spread, min(push, MAX_SLIPPAGE - spread)
@@ -258,7 +290,7 @@ def _quantity_of(
     cost: Any,
 ) -> float:
     """Return the base units that a notional buys or sells, slippage and fee included."""
-    spread, push = _slippage(cost, market, notional / reference, is_maker)
+    spread, push = _slippage(cost, market, side, notional / reference, is_maker)
     price = reference * (1.0 + side * (spread + push))
     return max(0.0, notional - fixed) / (max(price, reference) * (1.0 + rate))
 
@@ -309,6 +341,10 @@ def _book(
     symbols[symbol].worst = min(symbols[symbol].worst, reference)
     symbols[symbol].realised -= fee
     symbols[symbol].room -= quantity
+    if side > 0:
+        symbols[symbol].ask_room -= quantity
+    else:
+        symbols[symbol].bid_room -= quantity
     if held * side < 0.0:
         symbols[symbol].realised -= (price - entry_price) * quantity * side
         symbols[symbol].quantity = 0.0 if quantity == abs(held) else held + side * quantity

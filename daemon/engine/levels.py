@@ -47,6 +47,7 @@ STATE: Final = np.dtype(
         ("negative", "i8"),  # rows of a size below 0, which are not taken
         ("early", "i8"),  # rows before the first snapshot, or between a gap and the next
         ("gaps", "i8"),
+        ("snapshots", "i8"),
         ("dropped", "i8"),  # levels that were too far away
         ("far_bids", "i8"),  # how many levels lie outside
         ("far_asks", "i8"),
@@ -297,6 +298,7 @@ def clear(books: Books, symbol: int, tick: int) -> None:
     state[symbol].base = tick - books.sizes.shape[2] // 2
     state[symbol].is_behind = 0 if state[symbol].is_whole else 1
     state[symbol].is_whole = 1
+    state[symbol].snapshots += 1
 
 
 @kernel

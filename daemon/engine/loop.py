@@ -14,11 +14,13 @@ from daemon.core.backtest import Reason
 from daemon.core.market import Float64s, Int64s
 from daemon.engine.book import LAST, DepthRows, replay
 from daemon.engine.book_matching import arrive, at_book, at_trade, book_is_sound
+from daemon.engine.costs import ORDER_BOOK
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
-from daemon.engine.feeds import DEPTH, QUOTES, Decisions, Feeds, Pause
-from daemon.engine.fills import fill
+from daemon.engine.feeds import DEPTH, QUOTES, Closes, Feeds, Pause
+from daemon.engine.fills import fill, lift_caps
 from daemon.engine.intrinsics import call_at, uncounted
 from daemon.engine.jit import constants, kernel
+from daemon.engine.ladders import Ladders, open_book
 from daemon.engine.latency import Delays, feed_delay
 from daemon.engine.levels import Books
 from daemon.engine.matching import at_price, at_quote, walk_bar
@@ -49,7 +51,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     settings: Records,
     costs: Records,
     listed: Records,
-    bars: Decisions,
+    bars: Closes,
+    ladders: Ladders,
     ticks: Feeds,
     depth: DepthRows,
     books: Books,
@@ -70,8 +73,9 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     # The caller owns them all.
     orders, symbols, account = uncounted(orders), uncounted(symbols), uncounted(account)
     settings, costs, log = uncounted(settings), uncounted(costs), uncounted(log)
-    listed, spare, bars, ticks = uncounted(listed), uncounted(spare), uncounted(bars), uncounted(ticks)
-    depth, books, calls, delays = uncounted(depth), uncounted(books), uncounted(calls), uncounted(delays)
+    listed, spare, bars, ladders = uncounted(listed), uncounted(spare), uncounted(bars), uncounted(ladders)
+    ticks, depth, books = uncounted(ticks), uncounted(depth), uncounted(books)
+    calls, delays = uncounted(calls), uncounted(delays)
     desk = Desk(orders, symbols, account, settings, costs, log)
     count = symbols.size
     feeds = ticks.at.size
@@ -187,6 +191,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 symbols[symbol].day_volume = bars.day_volume[row]
                 symbols[symbol].volume = volume
                 symbols[symbol].room = cap * volume if cap < np.inf else np.inf
+                if costs[symbol].model == ORDER_BOOK:
+                    open_book(costs, symbols, symbol, ladders, row)
                 if not on_ticks:
                     funding_row = symbols[symbol].funding_row
                     if funding_row < symbols[symbol].funding_stop and bars.funding_ns[funding_row] <= start_ns:
@@ -424,7 +430,7 @@ def _send_listed(desk: Desk, listed: Records) -> None:
 
 
 @kernel
-def _pay_funding(symbols: Records, account: Records, bars: Decisions, symbol: int, until_ns: int) -> None:
+def _pay_funding(symbols: Records, account: Records, bars: Closes, symbol: int, until_ns: int) -> None:
     """Pay what fell due until then: longs pay shorts quantity x mark x rate."""
     row = symbols[symbol].funding_row
     while row < symbols[symbol].funding_stop and bars.funding_ns[row] <= until_ns:
@@ -444,7 +450,7 @@ def _close(desk: Desk, symbol: int) -> None:
     symbols[symbol].entries = 0
     if symbols[symbol].quantity == 0.0:
         return
-    symbols[symbol].room = np.inf
+    lift_caps(symbols, symbol)
     order = np.zeros(1, orders.dtype)
     order[0].symbol = symbol
     order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1

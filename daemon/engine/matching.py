@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from daemon.core.backtest import Reason
-from daemon.engine.fills import fill, fits
+from daemon.engine.fills import fill, fits, lift_caps, room_of, use_up
 from daemon.engine.jit import constants, kernel
 from daemon.engine.orders import NEVER_NS, Desk, Force, Kind, Records, Reference, Status
 from daemon.engine.working import ALL_ENTRIES, end, end_rests, liquidation_price, send, sweep, trailing_level
@@ -37,13 +37,13 @@ def liquidate(desk: Desk, symbol: int, reference: float, reference_kind: int) ->
     order[0].has_arrived = 1
     order[0].sent_ns = account[0].now_ns
     order[0].expires_ns = NEVER_NS
-    room = symbols[symbol].room
+    room, ask_room, bid_room = symbols[symbol].room, symbols[symbol].ask_room, symbols[symbol].bid_room
     # A venue liquidates whatever the volume is.
-    symbols[symbol].room = np.inf
+    lift_caps(symbols, symbol)
     if send(desk, order):
         place = symbols[symbol].orders - 1
         fill(desk, symbol, place, reference, reference_kind, np.inf, bool(0))
-    symbols[symbol].room = room
+    symbols[symbol].room, symbols[symbol].ask_room, symbols[symbol].bid_room = room, ask_room, bid_room
 
 
 @kernel
@@ -275,8 +275,8 @@ def _leg(desk: Desk, symbol: int, start: float, stop: float) -> None:
         elif orders[symbol, place].kind == _LIMIT:
             done = fill(desk, symbol, place, at, _LEVEL, np.inf, bool(1))
             if done == 0.0 and not orders[symbol, place].is_done:
-                # Less than a lot is left of the bar's volume: no further limit order can fill.
-                symbols[symbol].room = 0.0
+                # Less than a lot is left of the bar's volume: no further limit order of its side can fill.
+                use_up(desk, symbol, orders[symbol, place].side)
         elif orders[symbol, place].kind == _STOP_LIMIT:
             _trigger(desk, symbol, place)
             _arrive(desk, symbol, place, at, _LEVEL)
@@ -331,7 +331,7 @@ def _next_met(  # noqa: C901, PLR0912 - a branch an order type
         passed = False
         if order.kind == _LIMIT:
             # A falling price meets those who buy.
-            if order.side == way or symbols[symbol].room <= 0.0:
+            if order.side == way or room_of(symbols[symbol], order.side) <= 0.0:
                 continue
             level = order.price
             if not _is_through(settings, order.side, level, stop):

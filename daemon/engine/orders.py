@@ -134,6 +134,8 @@ SYMBOL: Final = np.dtype(
         ("bid", "f8"),
         ("ask", "f8"),
         ("room", "f8"),  # base units that orders may still take
+        ("ask_room", "f8"),  # those that buy, and those that sell: infinite but for slippage by the book
+        ("bid_room", "f8"),
         ("taken_level", "f8"),  # price of the level of a book that is being taken, 0 for none
         ("volume", "f8"),  # of the bar that participation is judged by
         ("sigma", "f8"),

@@ -6,9 +6,11 @@ compiled once, whatever the strategies. The function is cached under the digest 
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import inspect
+import textwrap
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -181,16 +183,14 @@ _CONTRACT: Final = hashlib.sha256(
     (inspect.getsource(context_of) + repr([each.descr for each in (ACCOUNT, SYMBOL, ORDER, STATE)])).encode()
 ).hexdigest()
 
+_APART: Final = "_apart_"
+
 # Places of the table that a compiled strategy finds its arrays by: addresses, then sizes.
 _PLACES: Final = (
     "account", "symbols", "orders", "books", "sizes", "requests", "event", "values", "columns", "record",
     "symbol_count", "order_places", "window", "rows", "column_count", "book_count",
 )  # fmt: skip
 _TABLE: Final = len(_PLACES)
-
-
-_MOST_KEPT: Final = 16
-_kept: dict[Any, Compiled] = {}
 
 
 def table_of(context: Context, record: Records) -> Int64s:
@@ -207,30 +207,34 @@ def table_of(context: Context, record: Records) -> Int64s:
     return np.array([*(each.ctypes.data for each in arrays), *sizes], dtype=np.int64)
 
 
+_MOST_KEPT: Final = 64
+_compiled_before: dict[Any, Compiled] = {}
+
+
 def compile_strategy(own: OwnStrategy, folder: str = "") -> Compiled:
     """Compile a strategy's handlers, or load them from a folder that is there; those that cannot be say why.
 
-    A process keeps what it has compiled, and what it could not: a sweep runs one class a thousand times.
+    A process compiles a class once.
     """
-    key = own.made, own.digest, own.handlers, repr(fields_of(own)), folder
-    if key not in _kept:
-        while len(_kept) >= _MOST_KEPT:
-            _kept.pop(next(iter(_kept)))
-        _kept[key] = _tried(own, folder)
-    return _kept[key]
+    key = own.digest, own.made, folder
+    if key not in _compiled_before:
+        while len(_compiled_before) >= _MOST_KEPT:
+            _compiled_before.pop(next(iter(_compiled_before)))
+        _compiled_before[key] = _compiled_as_far(own, folder)
+    return _compiled_before[key]
 
 
-def _tried(own: OwnStrategy, folder: str) -> Compiled:
+def _compiled_as_far(own: OwnStrategy, folder: str) -> Compiled:
     try:
         return _compiled(own, own.handlers, (), folder)
-    except (numba.core.errors.NumbaError, NotImplementedError, TypeError):
-        pass  # which of them cannot, and why, is found one by one
+    except Exception:  # noqa: BLE001, S110 - compilers raise anything; which handler cannot, and why, is found below
+        pass
     good: set[Handler] = set()
     bad = []
     for handler in sorted(own.handlers):
         try:
             _compiled(own, frozenset([handler]), (), folder)
-        except (numba.core.errors.NumbaError, NotImplementedError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - it is told, and the handler runs as Python
             bad.append(Uncompiled(handler, _reason(error, own.file)))
         else:
             good.add(handler)
@@ -261,12 +265,11 @@ def _compiled(own: OwnStrategy, handlers: frozenset[Handler], bad: tuple[Uncompi
 def _entry(own: OwnStrategy, handlers: frozenset[Handler]) -> Callable[[int, int], int]:
     """Make the function that the loop calls: it finds its arrays by the table, and calls the handler."""
     fields = fields_of(own)
-    _offer_methods(own, numba.from_dtype(fields))
+    functions = _functions(own.made)
 
     def handler_of(kind: Handler) -> Any:
         stand_in = _without_event if kind in (Handler.BOOK, Handler.TIMER) else _with_event
-        function = getattr(own.made, NAMES[kind]) if kind in handlers else stand_in
-        return numba.njit(boundscheck=True, error_model="python")(function)
+        return _compiler(functions[NAMES[kind]] if kind in handlers else stand_in)
 
     on_bar, on_trade, on_book, on_fill, on_timer = (handler_of(kind) for kind in Handler)
     bar, trade, book, fill = int(Handler.BAR), int(Handler.TRADE), int(Handler.BOOK), int(Handler.FILL)
@@ -308,6 +311,11 @@ def _entry(own: OwnStrategy, handlers: frozenset[Handler]) -> Callable[[int, int
     return entry
 
 
+def _compiler(function: Callable[..., Any]) -> Any:
+    """Compile a trader's function as it would run as Python: an index out of bounds and a division by 0 raise."""
+    return numba.njit(boundscheck=True, error_model="python")(function)
+
+
 def _with_event(self: Any, context: Any, event: Any) -> None:
     """Stand for a handler that a strategy does not have."""
 
@@ -336,11 +344,52 @@ def _offer(owner: type, function: Callable[..., Any], is_ours: Callable[[Any], b
     numba.extending.overload(typed)(typed)
 
 
-def _offer_methods(own: OwnStrategy, record: Any) -> None:
-    """Let handlers call the strategy's other methods."""
-    for name, function in inspect.getmembers(own.made, inspect.isfunction):
-        if name not in NAMES.values() and not name.startswith("__"):
-            _offer(types.Record, function, lambda each: each == record)
+def _functions(made: type[Strategy]) -> dict[str, Callable[..., Any]]:
+    """Return a class's methods as functions that call one another as such: records have no methods.
+
+    `self.quoted(context)` becomes `quoted(self, context)`, on the same line of the same file.
+    """
+    methods: dict[str, Callable[..., Any]] = {
+        name: each for name, each in inspect.getmembers(made, inspect.isfunction) if not name.startswith("__")
+    }
+    if set(methods) <= set(NAMES.values()):
+        return methods
+    namespace: dict[str, Any] = {}
+    for name, method in methods.items():
+        tree = _Calls(set(methods), next(iter(inspect.signature(method).parameters))).visit(
+            ast.parse(textwrap.dedent(inspect.getsource(method)))
+        )
+        ast.increment_lineno(tree, method.__code__.co_firstlineno - 1)
+        namespace |= {key: value for key, value in method.__globals__.items() if key not in methods}
+        exec(compile(ast.fix_missing_locations(tree), method.__code__.co_filename, "exec"), namespace)  # noqa: S102
+        namespace[_APART + name] = _compiler(namespace[name])
+    return {name: namespace[name] for name in methods}
+
+
+class _Calls(ast.NodeTransformer):
+    """Turns calls of methods into calls of functions."""
+
+    def __init__(self, methods: set[str], own: str) -> None:
+        self._methods = methods
+        self._own = own
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Leave annotations away: what they name need not be there at run time."""
+        node.returns = None
+        for argument in node.args.args + node.args.kwonlyargs:
+            argument.annotation = None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Turn `self.name(...)` into `name(self, ...)`."""
+        self.generic_visit(node)
+        called = node.func
+        if not isinstance(called, ast.Attribute) or called.attr not in self._methods:
+            return node
+        if isinstance(called.value, ast.Name) and called.value.id == self._own:
+            node.args = [called.value, *node.args]
+            node.func = ast.copy_location(ast.Name(_APART + called.attr, ast.Load()), called)
+        return node
 
 
 for _function in vars(Context).copy().values():

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 
-from daemon.core.backtest import NoSlippage, slippages_of
+from daemon.core.backtest import NoSlippage, OrderBook, slippages_of
 from daemon.core.market import NS_PER_DAY, Float64s, Int64s
+from daemon.engine import ladders
 from daemon.engine.book import LAST, DepthRows, depth_rows, lay
 from daemon.engine.context import Context
 from daemon.engine.costs import record_of as costs_of
-from daemon.engine.feeds import DEPTH, QUOTES, TRADES, Decisions, Feeds, Pause
+from daemon.engine.feeds import DEPTH, QUOTES, TRADES, Closes, Decisions, Feeds, Pause
 from daemon.engine.jit import typed_entry
+from daemon.engine.ladders import NO_LADDERS, Ladders
 from daemon.engine.latency import delays_of
 from daemon.engine.levels import make_books, rescale
 from daemon.engine.loop import LOG_MARGIN, ORDERS_A_SYMBOL, step
@@ -147,7 +149,9 @@ class Simulation:
         """
         count = len(bars)
         self._feeds = list(feeds)
-        self._decisions = Decisions(*(_joined([getattr(each, name) for each in bars]) for name in Decisions._fields))
+        columns = {name: _joined([getattr(each, name) for each in bars]) for name in Closes._fields}
+        self._closes = Closes(**columns)
+        self._ladders = _ladders_of(spec, bars)
         self._width_ns = spec.timeframe.ns
         self._settings = settings_of(spec, year_days, optimistic=optimistic)
         on_book = spec.fills == "book"
@@ -199,7 +203,7 @@ class Simulation:
         columns = (
             _joined([np.atleast_2d(each) for each in own.columns])
             if strategy.columns
-            else np.zeros((1, self._decisions.close_ns.size))
+            else np.zeros((1, self._closes.close_ns.size))
         )
         context = Context(
             self._account,
@@ -209,7 +213,7 @@ class Simulation:
             self._books.sizes,
             self._calls.requests,
             self._calls.event,
-            self._decisions.values,
+            self._closes.values,
             np.ascontiguousarray(columns),
         )
         record = record_of(strategy, own.parameters)
@@ -248,7 +252,7 @@ class Simulation:
             samples,
             events,
             tries,
-            self._books.state[self._books.state["scale"] > 0.0],
+            self._books.state if self._settings["on_book"][0] else self._books.state[:0],
             int(self._account["lost_cancels"][0]),
         )
 
@@ -270,7 +274,8 @@ class Simulation:
                 self._settings,
                 self._costs,
                 self._listed,
-                self._decisions,
+                self._closes,
+                self._ladders,
                 self._ticks,
                 self._depth,
                 self._books,
@@ -301,6 +306,8 @@ class Simulation:
                 "lot": market.lot_size,
                 "min_notional": market.min_notional,
                 "room": np.inf,
+                "ask_room": np.inf,
+                "bid_room": np.inf,
                 "volume": np.nan,
                 "sigma": np.nan,
                 "day_volume": np.nan,
@@ -417,6 +424,13 @@ class _Own(NamedTuple):
     caller: Caller
     record: Records
     table: Int64s
+
+
+def _ladders_of(spec: BacktestSpec, bars: Sequence[Decisions]) -> Ladders:
+    """Lay the books of all symbols one after another, where any pays by them."""
+    if spec.fills == "book" or not any(isinstance(each, OrderBook) for each in slippages_of(spec)):
+        return NO_LADDERS
+    return ladders.joined([each.ladders for each in bars], [each.close_ns.size for each in bars])
 
 
 def _joined(columns: list[Records]) -> Records:

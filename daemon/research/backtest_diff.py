@@ -65,13 +65,13 @@ def compare(env: Environment, first_id: str, second_id: str) -> Comparison:
 
 def _inputs(first: BacktestResult, second: BacktestResult) -> Iterator[Difference]:
     engines = ({"engineVersion": each.engine_version, "fingerprint": each.fingerprint} for each in (first, second))
-    yield from _unlike("engine", *engines)
-    yield from _unlike("configuration", *(dict(_leaves("", each.resolved)) for each in (first, second)))
+    yield from unlike("engine", *engines)
+    yield from unlike("configuration", *(dict(leaves("", each.resolved)) for each in (first, second)))
     series = []
     for result in (first, second):
         used = {f"{each.symbol} {each.source}": msgspec.to_builtins(each) for each in result.data}
         series.append({f"{name} {field}": value for name, each in used.items() for field, value in each.items()})
-    yield from _unlike("data", *series)
+    yield from unlike("data", *series)
 
 
 def _figures(first: BacktestResult, second: BacktestResult) -> Iterator[Difference]:
@@ -81,20 +81,21 @@ def _figures(first: BacktestResult, second: BacktestResult) -> Iterator[Differen
             yield Difference(section, name, *(side[section][name] for side in sides))
 
 
-def _unlike(section: str, first: dict[str, Any], second: dict[str, Any]) -> Iterator[Difference]:
+def unlike(section: str, first: dict[str, Any], second: dict[str, Any]) -> Iterator[Difference]:
+    """Yield what differs between two flat objects."""
     for name in dict.fromkeys([*first, *second]):
         if first.get(name) != second.get(name):
             yield Difference(section, name, first.get(name), second.get(name))
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Walk what lies in objects and lists by its path, such as `costs.slippage.impact` or `markets[0].tick_size`."""
     if isinstance(value, dict) and value:
         for name, each in value.items():
-            yield from _leaves(f"{path}.{name}" if path else name, each)
+            yield from leaves(f"{path}.{name}" if path else name, each)
     elif isinstance(value, list) and value:
         for place, each in enumerate(value):
-            yield from _leaves(f"{path}[{place}]", each)
+            yield from leaves(f"{path}[{place}]", each)
     else:
         yield path, value
 
@@ -102,7 +103,7 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _first_trade(env: Environment, first_id: str, second_id: str) -> tuple[int | None, list[Difference]]:
     walks = [_trades(BacktestRows(env, each, "trades")) for each in (first_id, second_id)]
     for number, (first, second) in enumerate(zip_longest(*walks, fillvalue={})):
-        if found := [each for each in _unlike(f"trade {number}", first, second) if not _are_nan(each)]:
+        if found := [each for each in unlike(f"trade {number}", first, second) if not _are_nan(each)]:
             return number, found
     return None, []
 

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 
 class Runs(NamedTuple):
-    """What the engine made. main: pessimistic, or over ticks. optimistic: None over ticks."""
+    """What the engine made. main: pessimistic, or over ticks. optimistic: None over ticks.
+
+    as_python: handlers of an own strategy that could not be compiled, each with the reason.
+    """
 
     main: Outcome
     optimistic: Outcome | None
+    as_python: tuple[str, ...] = ()
 
 
 class Finding(NamedTuple):

@@ -67,13 +67,22 @@ def arrow_pieces(rows: BacktestRows) -> Iterator[bytes]:
     """Make an Arrow IPC stream: times as timestamps in UTC, null where there is no value."""
     import pyarrow as pa
 
-    schema = pa.schema(pa.field(column.name, _type(column), column.is_nullable) for column in rows.columns)
+    schema = _schema(rows.columns)
     sink = Sink()
     with pa.ipc.new_stream(sink, schema) as writer:
         for block in rows.blocks():
             writer.write_batch(pa.record_batch([_array(column, block) for column in rows.columns], schema=schema))
             yield sink.taken()
     yield sink.taken()
+
+
+def arrow_table(columns: list[Column], blocks: Iterable[Block]) -> pa.Table:
+    """Make one table of all rows, as of `arrow_pieces`."""
+    import pyarrow as pa
+
+    schema = _schema(columns)
+    batches = [pa.record_batch([_array(column, block) for column in columns], schema=schema) for block in blocks]
+    return pa.Table.from_batches(batches, schema)
 
 
 def _json_rows(rows: BacktestRows) -> Iterator[bytes]:
@@ -104,6 +113,12 @@ def _plain(column: Column, block: Block) -> list[Any]:
     values = block[column.name]
     plain: list[Any] = (values // _NS_PER_MS if column.kind == "time" else values).tolist()
     return plain
+
+
+def _schema(columns: list[Column]) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(pa.field(column.name, _type(column), column.is_nullable) for column in columns)
 
 
 def _type(column: Column) -> pa.DataType:

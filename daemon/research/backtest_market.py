@@ -15,23 +15,23 @@ from daemon.engine import conditions
 from daemon.engine.columns import ATR, lookback
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT
 from daemon.engine.indicators import IndicatorColumns
+from daemon.engine.ladders import NO_LADDERS, Ladders
 from daemon.engine.orders import NEVER_NS, ORDER, Kind
 from daemon.engine.program import NEVER, compile_strategies
 from daemon.engine.settings import exit_distances
-from daemon.engine.simulate import QUOTES, TRADES, Chunk, Decisions, Feed
+from daemon.engine.simulate import Decisions
 from daemon.engine.trailing import LEAST_BARS, daily_figures
-from daemon.research.latency_calibration import not_measured, series_of
+from daemon.research.backtest_books import Books, read_books
 from daemon.research.plans import TRADE_STREAMS
-from daemon.research.selection import Digest, digest_of, select
+from daemon.research.selection import digest_of, select
 from daemon.store.funding import FundingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from daemon.core.backtest import BacktestSpec, Market, Rules
     from daemon.core.market import Instrument
     from daemon.core.ports import Hole
-    from daemon.engine.latency import MeasuredLatency
     from daemon.engine.orders import Records
     from daemon.engine.program import Program
     from daemon.research.selection import Selection
@@ -73,7 +73,7 @@ class Loaded(NamedTuple):
     bars: those that are traded, without the warm-up. volume: their volumes in base units. digest: of every bar that was
     read, as it is stored, warm-up included. warmup: how many bars before the first were read. holes: known ones in the
     range. used: what else was read, complete once the run is over. partial: derived bars that what is stored covers in
-    part.
+    part. missing_books: bars without a whole book, where slippage goes by it.
     """
 
     market: Market
@@ -85,13 +85,15 @@ class Loaded(NamedTuple):
     holes: tuple[Hole, ...]
     used: list[Used]
     partial: int
+    missing_books: int = 0
 
 
 class Series(NamedTuple):
     """What a symbol's bars say, whatever a strategy makes of them.
 
     whole: bars as they were read, the first `warmup` before the range. volume: base units. sigma, day_volume: of the
-    costs, as of `engine.trailing`. All of (n,) rows of `whole`. digest, holes, partial: as of `Loaded`.
+    costs, as of `engine.trailing`. All of (n,) rows of `whole`. digest, holes, partial: as of `Loaded`. books: at the
+    starts of `bars`, None where slippage does not go by them.
     """
 
     market: Market
@@ -105,6 +107,7 @@ class Series(NamedTuple):
     digest: str
     holes: tuple[Hole, ...]
     partial: int
+    books: Books | None = None
 
     @property
     def bars(self) -> Bars:
@@ -113,7 +116,7 @@ class Series(NamedTuple):
 
 
 def read_series(store: BarStore, spec: BacktestSpec, market: Market, warmup: int) -> Series:
-    """Read a symbol's bars in the range, and as far as they are stored so many before; NotFound NO_BARS."""
+    """Read a symbol's bars in the range, and as far as they are stored so many before; NotFound NO_BARS or NO_DEPTH."""
     selection, first = _with_warmup(store, spec, market, warmup)
     whole = selection.bars
     if first == whole.size:
@@ -139,13 +142,15 @@ def read_series(store: BarStore, spec: BacktestSpec, market: Market, warmup: int
         selection.digest,
         _holes(store, spec, market, bars),
         len(selection.partial_buckets),
+        _books(store, spec, market, bars),
     )
 
 
 def digests_of(series: Sequence[Series]) -> list[str]:
     """Return digests of all rows that were read: bars, and funding rates where there are any."""
     paid = [digest_of((each.funding_ns, each.funding_rate)) for each in series if each.funding_ns.size]
-    return [each.digest for each in series] + paid
+    books = [digest_of(each.books.ladders) for each in series if each.books is not None]
+    return [each.digest for each in series] + paid + books
 
 
 def decided(spec: BacktestSpec, series: Series, checkpoint: Callable[[], None] = lambda: None) -> Loaded:
@@ -175,51 +180,19 @@ def decided(spec: BacktestSpec, series: Series, checkpoint: Callable[[], None] =
         day_volume=np.ascontiguousarray(series.day_volume[first:]),
         funding_ns=series.funding_ns,
         funding_rate=series.funding_rate,
+        ladders=_ladders(series),
     )
     used = []
     paid_ns = series.funding_ns
     if paid_ns.size:
-        used.append(Used("funding", paid_ns.size, int(paid_ns[0]), int(paid_ns[-1]), digest_of(simulated[-2:])))
-    return Loaded(series.market, bars, volume, simulated, series.digest, first, series.holes, used, series.partial)
-
-
-def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[Feed]:
-    """Open the ticks that fills are made against, symbol by symbol, quotes before trades of the same moment."""
-    feeds = []
-    for symbol, each in enumerate(loaded):
-        instrument = each.market.instrument
-        streams = store.ticks.streams(instrument)
-        trades = next(stream for stream in TRADE_STREAMS if stream in streams)
-        span = int(each.bars.start_ns[0]), int(each.bars.start_ns[-1]) + spec.timeframe.ns
-        if Stream.QUOTES in streams:
-            quotes = _chunks(store, instrument, Stream.QUOTES, _QUOTE_COLUMNS, span)
-            feeds.append(Feed(symbol, QUOTES, _noted(quotes, each.used)))
-        feeds.append(Feed(symbol, TRADES, _chunks(store, instrument, trades, _TRADE_COLUMNS, span)))
-    return feeds
-
-
-def measured_latency(store: BarStore, instrument: Instrument) -> MeasuredLatency | None:
-    """Read a symbol's series of feed latency, None where it has none."""
-    with store.ticks.env.read() as transaction:
-        return series_of(transaction, instrument)
-
-
-def latencies_of(store: BarStore, spec: BacktestSpec) -> list[MeasuredLatency | None]:
-    """Read what `engine.latency.delays_of` takes, one a market; NotFound CALIBRATION_NOT_FOUND where one is missing."""
-    if not spec.latency.measured:
-        return [None] * len(spec.markets)
-    found: list[MeasuredLatency | None] = []
-    for market in spec.markets:
-        found.append(measured_latency(store, market.instrument))
-        if found[-1] is None:
-            raise not_measured(market.instrument)
-    return found
-
-
-def latency_used(series: MeasuredLatency) -> Used:
-    """Say what a series was, for the result: the next calibration replaces it."""
-    time_ns = series.time_ns
-    return Used("latency", time_ns.size, int(time_ns[0]), int(time_ns[-1]), digest_of(series))
+        digest = digest_of((paid_ns, series.funding_rate))
+        used.append(Used("funding", paid_ns.size, int(paid_ns[0]), int(paid_ns[-1]), digest))
+    missing = 0
+    if (books := series.books) is not None:
+        used.append(Used(Stream.DEPTH, books.rows, books.first_ns, books.last_ns, digest_of(books.ladders)))
+        missing = books.missing
+    known = series.digest, first, series.holes, used, series.partial, missing
+    return Loaded(series.market, bars, volume, simulated, *known)
 
 
 def grid_orders(spec: BacktestSpec, simulated: Sequence[Decisions]) -> Records | None:
@@ -361,26 +334,6 @@ def _first_ns(store: BarStore, market: Market) -> TsNs:
     return store.ticks.streams(market.instrument)[market.source].first_ns
 
 
-def _chunks(
-    store: BarStore, instrument: Instrument, stream: Stream, columns: tuple[str, ...], span: tuple[TsNs, TsNs]
-) -> Iterator[Chunk]:
-    for time_ns, first, second in store.ticks.scan(instrument, stream, columns, *span):
-        yield Chunk(time_ns, first, second)
-
-
-def _noted(chunks: Iterator[Chunk], used: list[Used]) -> Iterator[Chunk]:
-    """Pass quotes on and, after the last, say what they were; trades are those that the bars come from."""
-    digest = Digest()
-    rows, first_ns, last_ns = 0, 0, 0
-    for chunk in chunks:
-        digest.update(chunk)
-        first_ns = first_ns if rows else int(chunk.time_ns[0])
-        last_ns = int(chunk.time_ns[-1])
-        rows += chunk.time_ns.size
-        yield chunk
-    used.append(Used(Stream.QUOTES, rows, first_ns, last_ns, digest.hexdigest()))
-
-
 def _funding(
     store: BarStore, spec: BacktestSpec, market: Market, first_ns: TsNs, last_ns: TsNs
 ) -> tuple[Int64s, Float64s]:
@@ -392,6 +345,21 @@ def _funding(
     interval_ns = spec.funding.interval_hours * NS_PER_HOUR
     time_ns = np.arange(-(-first_ns // interval_ns) * interval_ns, stop_ns, interval_ns, dtype=np.int64)
     return time_ns, np.full(time_ns.size, spec.funding.rate)
+
+
+def _books(store: BarStore, spec: BacktestSpec, market: Market, bars: Bars) -> Books | None:
+    model = market.slippage or spec.costs.slippage
+    if not isinstance(model, backtest.OrderBook) or spec.fills == "ticks":
+        return None
+    return read_books(store.ticks, market.instrument, bars.start_ns, model.levels)
+
+
+def _ladders(series: Series) -> Ladders:
+    """Return the books of the bars that are left of a series: it may have been cut."""
+    if series.books is None:
+        return NO_LADDERS
+    ladders = series.books.ladders
+    return ladders._replace(row=ladders.row[: series.bars.size])
 
 
 def _holes(store: BarStore, spec: BacktestSpec, market: Market, bars: Bars) -> tuple[Hole, ...]:

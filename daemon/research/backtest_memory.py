@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from daemon.core.backtest import OrderBook
 from daemon.core.market import NS_PER_DAY, Timeframe
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ READ_BYTES: Final = 2 * BAR_BYTES
 STREAM_BYTES: Final = 3 * _MIB
 """Chunks of a stream of ticks, decoded; they are read one after another."""
 
+LEVEL_BYTES: Final = 32
+"""A level of a book at a bar's start, both sides."""
+
+MOST_LEVELS: Final = 50
+"""Levels of what stands in for a book that is missing, whatever is looked at of others."""
+
 WALK_BYTES: Final = BAR_BYTES + COLUMN_BYTES * COLUMNS + EQUITY_BYTES
 """A bar of a walk-forward, for the series that is held, and again for the span that each thread runs."""
 
@@ -73,6 +80,7 @@ def memory_bound(spec: BacktestSpec, bars: BarStore, *, warmups: int = 1) -> int
     + rows x BANDS x EQUITY_BYTES
     + rows of stored bars that longer ones are made of x READ_BYTES
     + STREAM_BYTES for every symbol that is read from ticks
+    + rows x LEVEL_BYTES x (levels + MOST_LEVELS), and another stream, for every symbol whose slippage goes by the book
     + rows x WALK_BYTES x (warmups + cores), where it is to be walked forward or run under other costs.
 
     rows: no more than are stored, and no more than the dates have room for. A symbol that is not stored has none.
@@ -82,6 +90,9 @@ def memory_bound(spec: BacktestSpec, bars: BarStore, *, warmups: int = 1) -> int
         made, read, streams = _rows(market, spec, bars)
         total += made * (BAR_BYTES + SIGNAL_BYTES + COLUMN_BYTES * COLUMNS + BANDS * EQUITY_BYTES)
         total += read * READ_BYTES + streams * STREAM_BYTES
+        slippage = market.slippage or spec.costs.slippage
+        if isinstance(slippage, OrderBook):
+            total += made * LEVEL_BYTES * (slippage.levels + MOST_LEVELS) + STREAM_BYTES
         if spec.validation and (spec.validation.walk_forward or spec.validation.sensitivity):
             total += made * WALK_BYTES * (warmups + (os.cpu_count() or 1))
     return total

@@ -62,6 +62,8 @@ _REFUSALS: Final = {
     Status.EXPIRED: "its time was over",
     Status.TOO_MANY: "too many orders wait",
     Status.NOTHING_HELD: "it reduces, and there was no position to reduce",
+    Status.SELF_TRADE: "it would have traded with another order of the run",
+    Status.INVALID: "no venue takes it: its side, quantity or price is none",
 }
 
 

@@ -148,14 +148,7 @@ class BacktestRows:
         return np.ones(rows, dtype=bool) if self._trade is None else stored["trade_id"] == self._trade
 
     def _block(self, stored: Block) -> Block:
-        match self._view:
-            case "trades":
-                made = _trades(stored, self._symbols)
-            case "receipts":
-                made = _receipts(stored, self._symbols, self._model)
-            case "equity":
-                made = _equity(stored)
-        return {column.name: made[column.name] for column in self.columns}
+        return block_of(self._view, stored, self._symbols, self._model)
 
     def _place(self, text: str) -> int:
         mine = self._id, self._view, self._trade
@@ -183,6 +176,18 @@ def _model(fields: dict[str, msgspec.Raw]) -> str:
 
 
 # Stored columns to those of the views.
+
+
+def block_of(view: View, stored: Block, symbols: Sequence[str], model: str) -> Block:
+    """Return a view's columns of stored ones. symbols: of the run, in order. model: of its slippage."""
+    match view:
+        case "trades":
+            made = _trades(stored, symbols)
+        case "receipts":
+            made = _receipts(stored, symbols, model)
+        case "equity":
+            made = _equity(stored)
+    return {column.name: made[column.name] for column in columns(view)}
 
 
 def _trades(stored: Block, symbols: Sequence[str]) -> Block:

@@ -14,6 +14,7 @@ from daemon.engine.metrics import kelly_fraction
 if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec, Slippage
     from daemon.research.backtest_finding import Finding
+    from daemon.research.backtest_market import Loaded
 
 # Less than this share is the rounding of a quantity, not a cut.
 _CUT = 1e-6
@@ -42,7 +43,7 @@ def notes_on(finding: Finding) -> list[str]:
         if isinstance(spec.program, backtest.Rules) and each.warmup == 0 and spec.start_ns is not None:
             notes.append(f"{key}: nothing is stored before the first bar, so indicators warm up inside of the range")
         slippage = each.market.slippage or spec.costs.slippage
-        if not np.any(each.volume > 0) and slippage.__struct_config__.tag not in ("none", "fixed_bps"):
+        if not np.any(each.volume > 0) and slippage.__struct_config__.tag not in ("none", "fixed_bps", "order_book"):
             notes.append(
                 f"{key}: no volume in the whole range, so the slippage model lets nothing trade: choose `none` or "
                 "`fixed_bps`, or import volumes"
@@ -51,6 +52,7 @@ def notes_on(finding: Finding) -> list[str]:
             notes.append(
                 f"{key}: no funding rates are stored for the range, so none were paid: `atlasd import funding`"
             )
+        notes += _book_notes(each)
         if each.partial:
             notes.append(
                 f"{key}: {each.partial} {spec.timeframe} bars at the ends of what is stored are covered in part: the "
@@ -58,10 +60,23 @@ def notes_on(finding: Finding) -> list[str]:
             )
         if each.holes:
             notes.append(f"{key}: {len(each.holes)} known holes in the range: `atlasd data gaps {key}`")
-    notes += _money_notes(finding)
+    notes += [f"{each}: slower by far, the results are the same" for each in finding.runs.as_python]
+    notes += _money_notes(finding) + _met_book_notes(finding)
     if finding.trades.size == 0:
         notes.append("no trade was made: no entry was true, or no order could be filled (see events)")
     return notes
+
+
+def _book_notes(loaded: Loaded) -> list[str]:
+    """Say how many bars have no book to be walked, and what they pay."""
+    if not loaded.missing_books:
+        return []
+    note = (
+        f"{loaded.market.instrument.key}: {loaded.missing_books:,} of {loaded.bars.size:,} bars start without a whole "
+        "stored book (none there, before a snapshot, in a gap, one-sided or crossed): what takes there pays the "
+        "dearest of the books before, and nothing fills before the first of them"
+    )
+    return [note]
 
 
 def latency_words(spec: BacktestSpec) -> list[str]:
@@ -116,10 +131,40 @@ def _money_notes(finding: Finding) -> list[str]:
     return notes
 
 
+def _met_book_notes(finding: Finding) -> list[str]:
+    """Say what was wrong with the books that orders met, and with what was asked of them."""
+    notes = []
+    for each, book in zip(finding.loaded, finding.runs.main.books, strict=False):
+        key, said = each.market.instrument.key, []
+        if book["early"]:
+            said.append(f"{book['early']:,} rows before the first snapshot or after lost events were not taken")
+        if book["gaps"]:
+            said.append(f"{book['gaps']:,} times events were lost: until the next snapshot nothing was taken")
+        if book["crossed"]:
+            said.append(
+                f"it was crossed after {book['crossed']:,} of {book['events']:,} events: nothing was taken then"
+            )
+        if book["negative"]:
+            said.append(f"{book['negative']:,} rows had a size below 0 and were not taken")
+        if book["dropped"]:
+            said.append(f"{book['dropped']:,} levels were too far from the market to be kept")
+        notes += [f"{key}: the book: {one}" for one in said]
+    if lost := finding.runs.main.lost_cancels:
+        notes.append(f"{lost:,} cancels and replacements met no order: it had filled or ended before they arrived")
+    return notes
+
+
 def _fills(spec: BacktestSpec) -> str:
     limit = "a touched price fills" if spec.limit_fills == "touch" else "the price must go through"
     if spec.fills == "ticks":
         return f"fills on trades (and quotes where stored); resting limit orders: {limit}"
+    if spec.fills == "book":
+        queue = spec.queue
+        exponent = f" of exponent {queue.exponent:g}" if queue.model == "power" else ""
+        return (
+            f"fills against the stored book: orders take its levels one by one, resting orders wait in their queues "
+            f"({queue.model.replace('_', ' ')} model{exponent}); nobody reacts to them"
+        )
     return (
         f"fills on {spec.timeframe} bars: signals at a close fill at the next open; inside of a bar the worse of both "
         f"orders of high and low (pessimistic); resting limit orders: {limit}"
@@ -131,6 +176,8 @@ def _costs(spec: BacktestSpec) -> list[str]:
     scale = f", scaled by {costs.scale:g}" if costs.scale != 1 else ""
     fixed = f" plus {costs.fixed_fee:g} a fill" if costs.fixed_fee else ""
     said = [f"fees: maker {100 * costs.maker_rate:g} %, taker {100 * costs.taker_rate:g} %{fixed}{scale}"]
+    if spec.fills == "book":
+        return said
     if any(market.slippage is None for market in spec.markets):
         said.append(_slippage(costs.slippage, scale))
     own = [(market.instrument.key, market.slippage) for market in spec.markets if market.slippage is not None]
@@ -143,6 +190,11 @@ def _slippage(slippage: Slippage, scale: str) -> str:
             return "no slippage: fills at the reference price, any quantity"
         case backtest.FixedBps(bps=bps):
             return f"slippage {bps:g} bps of the price{scale}, any quantity"
+        case backtest.OrderBook(levels=levels):
+            return (
+                f"slippage order_book: what takes walks the stored book of the bar's start, {levels} levels a side"
+                f"{scale}; no more than they hold is filled in a bar"
+            )
         case backtest.VolumeWeighted() as model:
             said = f"{model.impact:g} x (order / bar volume)^2"
         case backtest.SquareRoot() as model:
@@ -170,11 +222,14 @@ def _liquidation(model: backtest.AlmgrenChriss) -> str:
 def _money(spec: BacktestSpec) -> list[str]:
     account = spec.account
     share = f"1/{min(len(spec.markets), account.max_positions or len(spec.markets))} of the equity a symbol"
-    said = [f"{account.initial_capital:g} to begin with, {share}, one position each"]
+    is_own = isinstance(spec.program, backtest.Own)
+    said = [f"{account.initial_capital:g} to begin with, {'' if is_own else f'{share}, '}one position each"]
     if account.leverage > 1:
+        sizes = "the strategy's" if is_own else "the sizing's"
+        usual = "" if is_own else " (fixed_fractional takes 1 x the share unless `fraction` says more)"
         said.append(
-            f"leverage {account.leverage:g}: positions may reach that many times the equity, how large they are is the "
-            "sizing's to say (fixed_fractional takes 1 x the share unless `fraction` says more)"
+            f"leverage {account.leverage:g}: positions may reach that many times the equity, how large they are is "
+            f"{sizes} to say{usual}"
         )
         said.append(
             f"isolated margin, maintenance {100 * account.maintenance_margin:g} %, "

@@ -12,6 +12,7 @@ from daemon.core.backtest import Own
 from daemon.core.errors import AtlasError, Code, NotFound
 from daemon.engine.columns import lookback
 from daemon.engine.indicators import IndicatorColumns
+from daemon.engine.own import NAMES
 from daemon.engine.simulate import OwnRun
 from daemon.research.backtest_config.own import declared_by
 from daemon.research.backtest_market import warmup_bars
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from daemon.core.backtest import BacktestSpec
     from daemon.core.market import Float64s, TsNs
+    from daemon.engine.own import Compiled
     from daemon.research.backtest_market import Series
     from daemon.research.own.folder import StrategyFolder
 
@@ -75,6 +77,12 @@ def failing(run: OwnRun | None) -> Iterator[None]:
         if not (told.details or {}).get("traceback") and not isinstance(error, MemoryError):
             raise
         raise told from error
+
+
+def as_python(compiled: Compiled | None) -> tuple[str, ...]:
+    """Say which handlers run as Python, and why."""
+    uncompiled = compiled.uncompiled if compiled else ()
+    return tuple(f"{NAMES[each.handler]} runs as Python, {each.why}" for each in uncompiled)
 
 
 def own_warmup(own: Own, folder: StrategyFolder | None, bar_ns: TsNs) -> int:

@@ -263,3 +263,12 @@ def _day(text: str, field: str) -> date:
 def _midnight_ns(day: date) -> TsNs:
     since = datetime(day.year, day.month, day.day, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     return since // timedelta(seconds=1) * NS_PER_SECOND
+
+
+def no_depth(instrument: Instrument, where: str) -> NotFound:
+    """Say that slippage `order_book` has nothing to go by."""
+    why = (
+        f"{instrument.key} has {where}, which slippageModel order_book walks: `atlasd import depth` or `atlasd record` "
+        "stores it, `atlasd data symbols` shows of when; or choose another model"
+    )
+    return NotFound(Code.NO_DEPTH, why, {"symbol": instrument.key})

@@ -276,4 +276,5 @@ def _rows(one: Decisions, span: Span, width_ns: int) -> Decisions:
         one.day_volume[first:last],
         one.funding_ns[paid_from:paid_to],
         one.funding_rate[paid_from:paid_to],
+        one.ladders._replace(row=one.ladders.row[first:last]),
     )

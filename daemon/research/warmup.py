@@ -11,16 +11,18 @@ from daemon.core.backtest import BacktestSpec, Costs, Distance, Exits, Market, R
 from daemon.core.execution import Latency
 from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND, Bars, Instrument, Timeframe
 from daemon.core.strategy import RiskProfile
-from daemon.core.ticks import Stream, ticks
+from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, ticks
 from daemon.engine import bars as engine_bars
 from daemon.engine import conditions, montecarlo, overfitting, probe, tick_bars
 from daemon.engine import simulate as backtests
+from daemon.engine.book import Book
 from daemon.engine.calibration import TradeBuckets
 from daemon.engine.clock_offset import LeastDelays
 from daemon.engine.columns import ATR
 from daemon.engine.deciding import ENTER_LONG
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
+from daemon.engine.ladders import UNKNOWN, Ladders, with_dearest
 from daemon.engine.latency import delays_of, feed_delay, order_delay
 from daemon.engine.orders import Reference
 from daemon.engine.program import compile_strategies
@@ -62,6 +64,7 @@ def warm_probe(book: RuleBook) -> Warmth:
 def warm_jobs(book: RuleBook) -> Warmth:
     """Make ready what workers run: probes, backtests, what judges them."""
     warm_backtest()
+    warm_books()
     warm_validation()
     return warm_probe(book)
 
@@ -112,6 +115,27 @@ def warm_backtest() -> None:
     delays = delays_of(Latency(feed_spread_ns=1, order_spread_ns=1), [None])
     feed_delay(delays, 0, 0)
     order_delay(delays, 0, 0)
+
+
+def warm_books() -> None:
+    """Read books of a few bars, one of which has none."""
+    levels = np.arange(8)
+    rows = ticks(
+        Stream.DEPTH,
+        price_decimals=0,
+        size_decimals=0,
+        time_ns=levels,
+        id=np.ones(8, dtype=np.int64),
+        side=np.where(levels < 4, BUY, SELL),  # noqa: PLR2004 - half of them
+        price=levels + 100,
+        size=levels + 1,
+        flags=np.full(8, DepthFlag.SNAPSHOT),
+    )
+    book = Book()
+    book.apply(rows)
+    asks, bids = book.top(SELL, 4), book.top(BUY, 4)
+    sizes = np.concatenate([asks.sizes, bids.sizes]).astype(np.float64)
+    with_dearest(Ladders(np.array([0, UNKNOWN]), np.array([0, 4, 8]), np.ones(2), sizes, np.sort(sizes)))
 
 
 def warm_validation() -> None:

@@ -110,6 +110,17 @@ def put(transaction: Transaction, backtest_id: str, parts: list[ColumnPart], spo
     transaction.put(_DATABASE, _prefix(backtest_id), documents.pack(_Index(parts)))
 
 
+def spooled(parts: list[ColumnPart], spool: Path) -> dict[Table, list[dict[str, NDArray[Any]]]]:
+    """Read a spool file's chunks by table, in order, each as columns by name: the rows of one that is not stored."""
+    found: dict[Table, list[dict[str, NDArray[Any]]]] = {}
+    with spool.open("rb") as file:
+        for part in parts:
+            file.seek(part.offset)
+            columns = dict(zip(part.names, codec.decode(file.read(part.length)), strict=True))
+            found.setdefault(part.table, []).append(columns)
+    return found
+
+
 def rows(transaction: Transaction, backtest_id: str) -> dict[str, int]:
     """Count the rows of every table; zeros where nothing is stored."""
     counts = dict.fromkeys(TABLES, 0)

@@ -89,6 +89,11 @@ class Transaction:
         self._databases = databases
         self._pages = pages
 
+    @property
+    def snapshot(self) -> int:
+        """Number of the last commit that it sees: equal numbers, equal contents. Of snapshots to read from."""
+        return int(self._raw.id())
+
     def get(self, database: str, key: bytes) -> memoryview | None:
         """Return a value as a view into the map, valid until the transaction ends."""
         if database not in self._databases:

@@ -101,6 +101,7 @@ def only_error(done, code, exit_code=1):
         ("bench", "probe"),
         ("warmup",),
         ("demo",),
+        ("watch",),
         ("serve",),
         ("token",),
         ("open",),

@@ -5,6 +5,7 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -212,6 +213,67 @@ def test_a_break_in_a_recorded_book_is_a_hole(run, files):
     assert (hole["stream"], hole["reason"], hole["after_id"], hole["before_id"]) == ("depth", "sequence", 9, 20)
 
 
+BOOK = [change(1, 1, 5), trade_message(2), change(3, 6, 9), trade_message(4)]
+CAPTURED = ("--source", "binance-stream", "--symbol", "BTCUSDT")
+
+
+def recording(files, name, messages):
+    path = files / name
+    path.write_bytes(gzip.compress("".join(messages).encode()))
+    return path
+
+
+def test_the_depth_of_a_recording_brings_its_trades(run, data, files):
+    path = recording(files, "book.gz", BOOK)
+    lines = succeeded(run("import", "depth", path, *CAPTURED)).splitlines()
+    assert [line.split(" rows ")[0] for line in lines] == ["binance:BTCUSDT depth: 2", "binance:BTCUSDT trades: 2"]
+    assert ids(data) == [2, 4]
+    assert rows(data, stream=Stream.DEPTH).size == 2
+    again = succeeded(run("import", "depth", path, *CAPTURED)).splitlines()
+    assert again == ["book.gz: imported before", "book.gz trades: imported before"]
+    assert succeeded(run("import", "trades", path, *CAPTURED)) == "book.gz: imported before\n"
+
+
+def test_the_depth_alone_is_imported_where_only_it_is_asked_for(run, files):
+    path = recording(files, "book.gz", BOOK)
+    assert len(succeeded(run("import", "depth", path, *CAPTURED, "--only")).splitlines()) == 1
+    assert [each["stream"] for each in listed(run, "symbols")] == ["depth"]
+    # They can be had later.
+    first, second = succeeded(run("import", "depth", path, *CAPTURED)).splitlines()
+    assert first == "book.gz: imported before"
+    assert second.startswith("binance:BTCUSDT trades: 2 rows")
+
+
+def test_a_recording_without_trades_has_only_its_depth_and_one_without_depth_is_refused(run, files):
+    path = recording(files, "quiet.gz", [change(1, 1, 5), change(2, 6, 9)])
+    assert len(succeeded(run("import", "depth", path, *CAPTURED)).splitlines()) == 1
+    bare = recording(files, "bare.gz", [trade_message(7)])
+    assert "bare.gz" in only_error(run("import", "depth", bare, *CAPTURED), "SOURCE_EMPTY")
+    assert [each["stream"] for each in listed(run, "symbols")] == ["depth"]
+
+
+def test_files_are_counted_once_however_much_each_brings(run, files):
+    recording(files, "a.gz", BOOK)
+    recording(files, "b.gz", [change(5, 10, 12), trade_message(6)])
+    lines = succeeded(run("import", "depth", files, *CAPTURED)).splitlines()
+    assert [line.split(" ")[0] for line in lines[:4]] == ["a.gz:", "a.gz:", "b.gz:", "b.gz:"]
+    assert lines[4] == "2 files, 6 rows: 6 added, 0 stored already, 0 replaced; 0 files kept out"
+
+
+@real
+def test_a_cut_of_the_futures_recording_brings_book_and_trades(run, data, files):
+    with gzip.open(PERP_CAPTURE, "rt") as whole:
+        path = recording(files, "cut.gz", itertools.islice(whole, 3_000))
+    told = succeeded(run("import", "depth", path, "--source", "binance-stream", "--symbol", "BTCUSDT-PERP"))
+    assert [line.split(": ")[0] for line in told.splitlines()] == [f"{PERP.key} depth", f"{PERP.key} trades"]
+    book, traded = rows(data, PERP, Stream.DEPTH), rows(data, PERP)
+    assert (book.column("flags") & DepthFlag.SNAPSHOT).any()
+    assert traded.size > 100
+    # What was bought or sold lies where the book stands.
+    price = float(np.median(traded.column("price"))) / 10**traded.price_decimals
+    assert abs(float(np.median(book.column("price"))) / 10**book.price_decimals / price - 1) < 0.05
+
+
 def test_of_a_recording_of_several_symbols_one_is_chosen(run, data, files):
     path = files / "both.txt"
     path.write_text("".join(trade_message(number, ("BTCUSDT", "ETHUSDT")[number % 2]) for number in range(10)))
@@ -381,7 +443,7 @@ def test_beside_a_daemon_the_same_is_stored_by_way_of_it(run, cli, serve, thread
         archive(files, day, range(place * 10, place * 10 + 10), checksum="")
     bad = zipped(files, "BTCUSDT-trades-2024-08-12", "1,x,2,3,4,True,True\n")
     book = files.parent / "book.gz"
-    book.write_bytes(gzip.compress("".join([change(1, 1, 5), change(3, 20, 25)]).encode()))
+    book.write_bytes(gzip.compress("".join([change(1, 1, 5), trade_message(900), change(3, 20, 25)]).encode()))
     commands = (
         ("import", "trades", files),
         ("import", "trades", files),

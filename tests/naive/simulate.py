@@ -52,11 +52,22 @@ class Bar(NamedTuple):
     day_volume: float = math.nan
 
 
+class Book(NamedTuple):
+    """Levels (price, size) of each side, best first."""
+
+    asks: list[tuple[float, float]]
+    bids: list[tuple[float, float]]
+
+
 class Series(NamedTuple):
-    """All of a symbol: bars in order, and funding as (time, rate)."""
+    """All of a symbol: bars in order, funding as (time, rate), and the book at each bar's start, None for no whole one.
+
+    books: empty where nothing is paid by them.
+    """
 
     bars: list[Bar]
     funding: Sequence[tuple[int, float]] = ()
+    books: Sequence[Book | None] = ()
 
 
 class Ticks(NamedTuple):
@@ -170,6 +181,9 @@ class Market:
     bid: float = 0.0
     ask: float = 0.0
     room: float = INF
+    ask_room: float = INF
+    bid_room: float = INF
+    paid_by: tuple[Book, ...] = ()
     volume: float = math.nan
     sigma: float = math.nan
     day_volume: float = math.nan
@@ -238,6 +252,24 @@ def liquidation(model: spec_of.AlmgrenChriss, of_day: float, sigma: float, days:
     return gamma * of_day / 2 + temporary / tau * of_day * squares
 
 
+def by_books(books: Sequence[Book], side: int, quantity: float) -> tuple[float, float]:
+    """Half spread and the rest of what the dearest of several books asks, fractions of its mid."""
+    best = mean = 0.0
+    for book in books:
+        mid = (book.asks[0][0] + book.bids[0][0]) / 2
+        levels = book.asks if side > 0 else book.bids
+        left, worth = quantity, 0.0
+        for price, size in levels:
+            taken = min(left, size)
+            worth += taken * price
+            left -= taken
+        # What no level holds costs what the last one does.
+        worth += left * levels[-1][0]
+        best = max(best, side * (levels[0][0] / mid - 1))
+        mean = max(mean, side * (worth / quantity / mid - 1))
+    return best, mean - best
+
+
 def one_by_one(values: Sequence[float]) -> float:
     """Straight sum from left to right; the builtin compensates its rounding from Python 3.12 on."""
     total = 0.0
@@ -302,6 +334,7 @@ class Simulation:
             market, cap = self.state.markets[symbol], self.cap(symbol)
             market.volume, market.sigma, market.day_volume = bar.volume, bar.sigma, bar.day_volume
             market.room = cap * bar.volume if cap < INF else INF
+            self.look_at_the_book(symbol, bar)
         if not self.on_ticks:
             self.now_ns = now_ns - self.width_ns
             for symbol, bar in ending:
@@ -323,6 +356,25 @@ class Simulation:
             else:
                 self.decide(symbol, bar)
         self.sample()
+
+    def look_at_the_book(self, symbol: int, bar: Bar) -> None:
+        """Take the book at a bar's start, or all that were known before where it has none."""
+        if not isinstance(self.slippage_of(symbol), spec_of.OrderBook):
+            return
+        place = self.series[symbol].bars.index(bar)
+        market, books = self.state.markets[symbol], self.series[symbol].books
+        known = [books[place]] if books[place] else [book for book in books[:place] if book]
+        market.paid_by = tuple(known)
+        market.ask_room = min((one_by_one([size for _, size in book.asks]) for book in known), default=0.0)
+        market.bid_room = min((one_by_one([size for _, size in book.bids]) for book in known), default=0.0)
+
+    def room(self, symbol: int, side: int) -> float:
+        market = self.state.markets[symbol]
+        return min(market.room, market.ask_room if side > 0 else market.bid_room)
+
+    def lift_caps(self, symbol: int) -> None:
+        market = self.state.markets[symbol]
+        market.room = market.ask_room = market.bid_room = INF
 
     def tick(self, feed: Ticks, index: int) -> None:
         market = self.state.markets[feed.symbol]
@@ -364,7 +416,7 @@ class Simulation:
         market = self.state.markets[symbol]
         market.orders.clear()
         if market.quantity != 0:
-            market.room = INF
+            self.lift_caps(symbol)
             order = self.closing(symbol, Reason.MANUAL)
             self.send(order)
             self.fill(order, market.mark)
@@ -398,8 +450,14 @@ class Simulation:
                 self.liquidate(symbol, at)
             elif order.kind == "limit":
                 if self.fill(order, at, is_maker=True) == 0 and not order.is_done:
-                    # Less than a lot is left of the bar's volume.
-                    self.state.markets[symbol].room = 0.0
+                    # Less than a lot is left of the bar's volume, or of what the book held.
+                    market = self.state.markets[symbol]
+                    if not isinstance(self.slippage_of(symbol), spec_of.OrderBook):
+                        market.room = 0.0
+                    elif order.side > 0:
+                        market.ask_room = 0.0
+                    else:
+                        market.bid_room = 0.0
             elif order.kind == "stop_limit":
                 self.trigger(order)
                 self.arrive(order, at)
@@ -420,7 +478,7 @@ class Simulation:
             if order.is_done or order.live_ns > self.now_ns or order.kind == "market" or order.waits_for_activation():
                 continue
             if order.kind == "limit":
-                if market.room > 0 and order.side != way and self.is_reached(order, stop):
+                if self.room(symbol, order.side) > 0 and order.side != way and self.is_reached(order, stop):
                     distance = max((order.price - at) * way, 0.0)
                     found.append((distance, order.number, order.price if distance > 0 else at, order))
             else:
@@ -549,11 +607,12 @@ class Simulation:
     def liquidate(self, symbol: int, price: float) -> None:
         market = self.state.markets[symbol]
         self.end_rests(symbol)
-        room, market.room = market.room, INF
+        rooms = market.room, market.ask_room, market.bid_room
+        self.lift_caps(symbol)
         order = self.closing(symbol, Reason.LIQUIDATION)
         self.send(order)
         self.fill(order, price)
-        market.room = room
+        market.room, market.ask_room, market.bid_room = rooms
 
     # Fills.
 
@@ -585,7 +644,7 @@ class Simulation:
             if order.quantity is None:
                 order.quantity = whole_lots(self.bought_by(order, reference, rate, fixed, is_maker=is_maker), lot)
             wanted = order.quantity
-        quantity = min(wanted, market.room, most)
+        quantity = min(wanted, self.room(order.symbol, side), most)
         if closing:
             quantity = min(quantity, abs(held))
         # A position may be closed whole, whatever its lots.
@@ -625,6 +684,10 @@ class Simulation:
             market.entry_price = (before * abs(held) + price * quantity) / (abs(held) + quantity)
         market.quantity = after
         market.room -= quantity
+        if side > 0:
+            market.ask_room -= quantity
+        else:
+            market.bid_room -= quantity
         order.filled += quantity
         reason = Reason.MANUAL if closing and order.reason is Reason.ENTRY else order.reason
         self.state.log.append(Fill(self.now_ns, order.symbol, side, reason, quantity, price, fee, is_maker))
@@ -667,12 +730,12 @@ class Simulation:
     def bought_by(self, order: Order, reference: float, rate: float, fixed: float, *, is_maker: bool) -> float:
         price = reference
         if not is_maker:
-            price = reference * (1.0 + order.side * self.slippage(order.symbol, order.notional / reference))
+            price = reference * (1.0 + order.side * self.slippage(order.symbol, order.side, order.notional / reference))
         return max(0.0, order.notional - fixed) / (max(price, reference) * (1.0 + rate))
 
     def taken(self, order: Order, reference: float, quantity: float) -> float:
         tick = self.spec.markets[order.symbol].tick_size
-        moved = reference * (1.0 + order.side * self.slippage(order.symbol, quantity))
+        moved = reference * (1.0 + order.side * self.slippage(order.symbol, order.side, quantity))
         price = on_tick(moved, tick, upwards=order.side > 0)
         if price <= 0:
             price = reference
@@ -702,13 +765,13 @@ class Simulation:
     def cap(self, symbol: int) -> float:
         return getattr(self.slippage_of(symbol), "participation_cap", INF)
 
-    def slippage(self, symbol: int, quantity: float) -> float:
+    def slippage(self, symbol: int, side: int, quantity: float) -> float:
         """Half spread and impact, a fraction of the price."""
-        half_spread, impact = self.unscaled(symbol, quantity)
+        half_spread, impact = self.unscaled(symbol, side, quantity)
         half_spread = min(half_spread * self.spec.costs.scale, MOST_SLIPPAGE)
         return half_spread + min(impact * self.spec.costs.scale, MOST_SLIPPAGE - half_spread)
 
-    def unscaled(self, symbol: int, quantity: float) -> tuple[float, float]:
+    def unscaled(self, symbol: int, side: int, quantity: float) -> tuple[float, float]:
         market = self.state.markets[symbol]
         of_bar = quantity / market.volume if market.volume > quantity else 1.0
         of_day = quantity / market.day_volume if market.day_volume > quantity else 1.0
@@ -716,6 +779,8 @@ class Simulation:
         match self.slippage_of(symbol):
             case spec_of.NoSlippage():
                 return 0.0, 0.0
+            case spec_of.OrderBook():
+                return by_books(market.paid_by, side, quantity)
             case spec_of.FixedBps(bps=bps):
                 return 0.0, bps * 1e-4
             case spec_of.VolumeWeighted() as model:

@@ -9,6 +9,7 @@ from naive import book as naive
 
 from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, ticks
 from daemon.engine.book import Book
+from daemon.engine.levels import set_level
 
 SIDES = (BUY, SELL)
 ROWS = st.lists(
@@ -73,3 +74,10 @@ def test_events_at_once_or_one_by_one_make_the_same_book(rows):
     for start, stop in events_of(made):
         one_by_one.apply(made.rows(start, stop))
     assert at_once.state == one_by_one.state
+    assert at_once.checksum() == one_by_one.checksum()
+    best = at_once.top(BUY, 1)
+    if best.prices.size:
+        other = Book(window=128)
+        other.apply(made)
+        set_level(other.books, 0, 0, int(best.prices[0]), int(best.sizes[0]) + 1)
+        assert other.checksum() != at_once.checksum()

@@ -20,8 +20,10 @@ BUYS_AND_SELLS = ("buy", "sell")
 
 
 def assert_agrees(case):
-    # Powers and hyperbolic sines, which the slow loop takes by `**` and `sinh`: the last bit is free there.
-    exact = not any(isinstance(each, spec_of.Almgren2005 | spec_of.AlmgrenChriss) for each in slippages_of(case[0]))
+    # Powers and hyperbolic sines, which the slow loop takes by `**` and `sinh`, and books, which it walks by prices:
+    # there the last bits are free.
+    free = spec_of.Almgren2005 | spec_of.AlmgrenChriss | spec_of.OrderBook
+    exact = not any(isinstance(each, free) for each in slippages_of(case[0]))
     for optimistic in (False, True):
         outcome = run(case, optimistic=optimistic)
         wanted = naive.Simulation(*case, optimistic=optimistic).run()
@@ -91,6 +93,19 @@ def make_feeds(rng, series, symbol, *, tick=0.5, has_quotes=True):
     return feeds
 
 
+def make_books(rng, size):
+    """Books of a few coarse levels around any mid, often missing, some of them thin."""
+    return [make_book(rng) if rng.random() < 0.6 else None for _ in range(size)]
+
+
+def make_book(rng):
+    mid = 50.0 + rng.integers(0, 100)
+    asks, bids = (np.cumsum(rng.integers(1, 40, rng.integers(1, 6))) * 0.01 for _ in range(2))
+    sizes = [(rng.integers(1, 60, each.size) * rng.choice([0.05, 1.0, 20.0])).tolist() for each in (asks, bids)]
+    sides = zip([(mid + asks).tolist(), (mid - bids).tolist()], sizes, strict=True)
+    return naive.Book(*(list(zip(prices, held, strict=True)) for prices, held in sides))
+
+
 # Specifications at random.
 
 FRACTIONS = st.sampled_from([0.001, 0.005, 0.01, 0.02, 0.05, 1.5])
@@ -148,6 +163,7 @@ SLIPPAGES = st.one_of(
     ),
     st.builds(spec_of.Kyle, y=st.sampled_from([1.0, 30.0]), participation_cap=st.sampled_from([0.1, 1])),
 )
+BOOKS = st.just(spec_of.OrderBook())
 COSTS = st.builds(
     spec_of.Costs,
     maker_rate=st.sampled_from([0.0, 0.0005]),
@@ -202,7 +218,7 @@ def listed_orders(draw, symbols, bars):
 
 
 @st.composite
-def cases(draw, fills="bars", program=None, least=1, most=40, symbols=None):
+def cases(draw, fills="bars", program=None, least=1, most=40, symbols=None, slippages=SLIPPAGES):
     """Draw a specification of any program that fits series (and feeds) of any make."""
     symbols = symbols or draw(st.integers(1, 2 if fills == "ticks" else 3))
     size = draw(st.integers(least, most))
@@ -216,7 +232,7 @@ def cases(draw, fills="bars", program=None, least=1, most=40, symbols=None):
         tick_size=st.sampled_from([0.0, 0.5, 0.01]),
         lot_size=st.sampled_from([0.0, 0.1, 5.0]),
         min_notional=st.sampled_from([0.0, 50.0]),
-        slippage=st.none() | st.none() | SLIPPAGES,
+        slippage=st.none() | st.none() | slippages,
     )
     spec = spec_of.BacktestSpec(
         name="made up",
@@ -234,6 +250,10 @@ def cases(draw, fills="bars", program=None, least=1, most=40, symbols=None):
     )
     made = {"is_signalled": program == "rules", "has_funding": draw(st.booleans())}
     series = [make_series(rng, size, **made) for _ in range(symbols)]
+    series = [
+        each._replace(books=make_books(rng, size)) if isinstance(model, spec_of.OrderBook) else each
+        for each, model in zip(series, slippages_of(spec), strict=True)
+    ]
     has_quotes = draw(st.booleans())
     feeds = [
         feed
@@ -261,6 +281,17 @@ def test_rules_on_bars_trade_as_the_slow_loop_does(case):
 @settings(max_examples=120, deadline=None)
 def test_listed_orders_on_bars_fill_as_in_the_slow_loop(case):
     assert_agrees(case)
+
+
+@given(cases(symbols=2, slippages=BOOKS))
+@settings(max_examples=60, deadline=None)
+def test_orders_that_walk_the_books_of_bars_pay_what_the_slow_loop_pays(case):
+    spec, series, feeds = case
+    # One symbol at the least by the book; what the other pays is drawn.
+    first = msgspec.structs.replace(spec.markets[0], slippage=spec_of.OrderBook())
+    books = series[0].books or make_books(np.random.default_rng(len(series[0].bars)), len(series[0].bars))
+    spec = msgspec.structs.replace(spec, markets=(first, spec.markets[1]))
+    assert_agrees((spec, [series[0]._replace(books=books), series[1]], feeds))
 
 
 @given(cases(fills="ticks", most=15))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from stand_ins.backtests import BTC, spec
 
+from daemon.core.backtest import Costs, OrderBook
 from daemon.core.market import NS_PER_DAY, Bars, Timeframe
 from daemon.core.ticks import Stream, ticks
 from daemon.research.backtest_memory import (
@@ -13,6 +14,8 @@ from daemon.research.backtest_memory import (
     COLUMNS,
     EQUITY_BYTES,
     FIXED_BYTES,
+    LEVEL_BYTES,
+    MOST_LEVELS,
     READ_BYTES,
     SIGNAL_BYTES,
     STREAM_BYTES,
@@ -68,6 +71,14 @@ def test_dates_cut_it_to_what_they_have_room_for(bars):
 def test_longer_bars_count_what_they_are_made_of(bars):
     hours = memory_bound(spec("x", timeframe=Timeframe.HOUR_1), bars) - FIXED_BYTES
     assert hours == pytest.approx(DAYS * 1_440 * READ_BYTES + DAYS * 24 * PER_BAR, rel=0.01)
+
+
+def test_slippage_by_the_book_holds_levels_of_every_bar(bars):
+    plain = spec("x")
+    costs = {"costs": Costs(maker_rate=0.0, taker_rate=0.0, slippage=OrderBook(levels=10))}
+    walking = type(plain)(**{name: getattr(plain, name) for name in plain.__struct_fields__} | costs)
+    more = memory_bound(walking, bars) - memory_bound(plain, bars) - STREAM_BYTES
+    assert more == pytest.approx(DAYS * 1_440 * LEVEL_BYTES * (10 + MOST_LEVELS), rel=1e-3)
 
 
 def test_ticks_are_streamed(bars):

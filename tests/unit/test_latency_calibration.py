@@ -17,7 +17,7 @@ from daemon.engine.latency import delays_of, feed_delay
 from daemon.research.backtest_config.fields import Fields
 from daemon.research.backtest_config.latency import read_latency
 from daemon.research.backtest_config.read import resolve_set
-from daemon.research.backtest_market import latencies_of, latency_used, measured_latency
+from daemon.research.backtest_feeds import latencies_of, latency_used, measured_latency
 from daemon.research.backtest_words import latency_words
 from daemon.research.latency_calibration import (
     LatencyRequest,

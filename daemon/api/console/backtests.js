@@ -5,7 +5,7 @@ import {one} from "./backtest.js";
 import {table} from "./table.js";
 
 const SHORT = {"1Sec": "1s", "1Min": "1m", "5Min": "5m", "15Min": "15m", "1Hour": "1h", "1Day": "1d"};
-const MODELS = ["volume_weighted", "none", "fixed_bps", "square_root", "almgren_2005", "almgren_chriss", "kyle"];
+const MODELS = ["volume_weighted", "none", "fixed_bps", "square_root", "almgren_2005", "almgren_chriss", "kyle", "order_book"];
 const TEMPLATES = [
   "momentum",
   "mean_reversion",

@@ -86,7 +86,7 @@ def run(
     asked = ["validation.sensitivity=true"] if sensitivity else []
     wanted = read_configuration(configuration, [*(assignments or []), *asked])
     if parameters:
-        wanted["point"] = wanted.get("point", {}) | _point(parameters)
+        wanted["point"] = wanted.get("point", {}) | point_of(parameters)
     settings = load(config)
     folder = settings.data_dir(data_dir)
     wanted = with_strategy_file(wanted, configuration, settings, folder)
@@ -262,9 +262,8 @@ def read_configuration(source: str, assignments: Iterable[str]) -> dict[str, Any
 
     NotFound SOURCE_NOT_FOUND, SourceDataInvalid SOURCE_UNREADABLE, InvalidRequest INVALID_JSON or as `resolve_set`.
     """
-    import msgspec
-
     from daemon.core.errors import Code, InvalidRequest, NotFound, SourceDataInvalid
+    from daemon.research.backtest_config.files import decode_config
     from daemon.research.backtest_config.read import resolve_set
 
     where = "stdin" if source == "-" else source
@@ -279,13 +278,7 @@ def read_configuration(source: str, assignments: Iterable[str]) -> dict[str, Any
     if where.endswith(".py"):
         why = f'{where} is a strategy: name it in a configuration, {{"strategy": {{"file": "{Path(where).name}"}}, …}}'
         raise InvalidRequest(Code.INVALID_REQUEST, why)
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    try:
-        wanted = msgspec.json.decode(content, type=dict[str, Any])
-    except msgspec.ValidationError:
-        raise InvalidRequest(Code.INVALID_REQUEST, f"{where}: a configuration is a JSON object") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(Code.INVALID_JSON, f"{where} is not JSON: {error}{_place(content, str(error))}") from None
+    wanted = decode_config(content, where)
     for each in assignments:
         wanted = resolve_set(wanted, each)
     return wanted
@@ -300,24 +293,13 @@ def with_strategy_file(wanted: dict[str, Any], source: str, settings: Config, fo
     return with_given(wanted, beside, wiring.strategy_folder(settings, folder))
 
 
-def _point(assignments: Iterable[str]) -> dict[str, str]:
+def point_of(assignments: Iterable[str]) -> dict[str, str]:
     """Read `name=value`; what a value may be, whoever reads the configuration says."""
     split = [each.partition("=") for each in assignments]
     for name, equals, _ in split:
         if not equals or not name.strip():
             raise typer.BadParameter(f"{name} is not NAME=VALUE, such as take_profit=0.02", param_hint="--param")
     return {name.strip(): value for name, _, value in split}
-
-
-def _place(content: bytes, message: str) -> str:
-    """Say where `byte N` of a message is."""
-    import re
-
-    found = re.search(r"\(byte (\d+)\)", message)
-    if found is None:
-        return ""
-    before = content[: int(found[1])]
-    return f", line {before.count(10) + 1}, column {len(before) - (before.rfind(10) + 1) + 1}"
 
 
 # Writing.

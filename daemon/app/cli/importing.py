@@ -38,6 +38,7 @@ Symbol = Annotated[
     typer.Option(help="What the rows are of, such as BTCUSDT or BTCUSDT-PERP; archives say so themselves."),
 ]
 Venue = Annotated[str | None, typer.Option(help="Part of the instrument's key; binance or local by default.")]
+Only = Annotated[bool, typer.Option("--only", help="Of a recording the depth alone, not its trades too.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Overwrite stored rows that differ.")]
 
 
@@ -45,14 +46,14 @@ _STREAMS: Final = {
     "trades": "Store trades: of archives, captures, CSV or Parquet. Files that were imported before are skipped.",
     "agg_trades": "Store aggregate trades, with their own ids: of archives, captures, CSV or Parquet.",
     "quotes": "Store quotes: best bid and ask, of captures, CSV or Parquet.",
-    "depth": "Store the book: snapshots and changes of its levels, of captures, CSV or Parquet.",
+    "depth": "Store the book: snapshots and changes of its levels, of captures (with their trades), CSV or Parquet.",
 }
 
 
 def register(importing: typer.Typer) -> None:
     """Add this module's commands: one a stream, all with the same options."""
     for stream, words in _STREAMS.items():
-        importing.command(stream, help=words)(_command(stream))
+        importing.command(stream, help=words)(_of_depth if stream == "depth" else _command(stream))
 
 
 def _command(stream: str) -> Callable[..., None]:
@@ -65,18 +66,29 @@ def _command(stream: str) -> Callable[..., None]:
         data_dir: DataDir = None,
         config: ConfigFile = None,
     ) -> None:
-        _import(stream, files, source, symbol, venue, replace, data_dir, config)
+        wanted = (symbol, venue, source, replace)
+        _import(stream, files, wanted, data_dir, config)
 
     return command
+
+
+def _of_depth(
+    files: Files,
+    source: Source = None,
+    symbol: Symbol = None,
+    venue: Venue = None,
+    replace: Replace = False,  # noqa: FBT002 - typer's flags
+    only: Only = False,  # noqa: FBT002
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    _import("depth", files, (symbol, venue, source, replace, only), data_dir, config)
 
 
 def _import(
     stream: str,
     files: list[Path],
-    source: FileSource | None,
-    symbol: str | None,
-    venue: str | None,
-    replace: bool,  # noqa: FBT001 - passed on from typer's flag
+    wanted: tuple[Any, ...],
     data_dir: Path | None,
     config: Path | None,
 ) -> None:
@@ -87,11 +99,11 @@ def _import(
 
     settings = load(config)
     paths = files_of(files)
-    wanted = Wanted(Stream(stream), symbol, venue, source, replace)
+    asked = Wanted(Stream(stream), *wanted)
     with wiring.writer(settings, settings.data_dir(data_dir), "import") as writer, progress_bar(len(paths)) as progress:
-        outcomes = [told(outcome, len(paths)) for outcome in import_files(writer, paths, wanted, progress)]
+        outcomes = [told(outcome, len(paths)) for outcome in import_files(writer, paths, asked, progress)]
     if len(paths) > 1:
-        sum_up(outcomes)
+        sum_up(outcomes, len(paths))
     if not all(outcome.succeeded for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -172,7 +184,8 @@ def told(outcome: Outcome | ImportReport | FundingReport | NoFile, files: int) -
     elif isinstance(outcome, KeptOut):
         typer.echo(f"error: {outcome.error.message} [{outcome.error.code}]", err=True)
     elif isinstance(outcome, Unchanged):
-        typer.echo(f"{outcome.name}: imported before")
+        what = outcome.name if outcome.stream is None else f"{outcome.name} {outcome.stream}"
+        typer.echo(f"{what}: imported before")
     else:
         for note in outcome.notes:
             typer.echo(f"note: {outcome.source}: {note}", err=True)
@@ -189,13 +202,14 @@ def told(outcome: Outcome | ImportReport | FundingReport | NoFile, files: int) -
     return Told(outcome)
 
 
-def sum_up(outcomes: list[Told]) -> None:
-    """Print the sum of several outcomes."""
+def sum_up(outcomes: list[Told], files: int | None = None) -> None:
+    """Print the sum of several outcomes. files: how many they are of, None for one each."""
     rows, added, repeated, replaced = (
         sum(getattr(outcome, name) for outcome in outcomes) for name in ("rows", "added", "repeated", "replaced")
     )
     kept_out = sum(not outcome.succeeded for outcome in outcomes)
+    count = len(outcomes) if files is None else files
     typer.echo(
-        f"{len(outcomes)} files, {rows:,} rows: {added:,} added, {repeated:,} stored already, {replaced:,} replaced; "
+        f"{count} files, {rows:,} rows: {added:,} added, {repeated:,} stored already, {replaced:,} replaced; "
         f"{kept_out} files kept out"
     )

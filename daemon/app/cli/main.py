@@ -26,6 +26,7 @@ from daemon.app.cli import (
     service,
     strategy,
     trials,
+    watch,
 )
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ app.add_typer(data.stored, name="data", help="Look at what is stored.")
 live.register(app)
 probe.register(app)
 backtest.register(app)
+watch.register(app)
 calibrate.register(app)
 montecarlo.register(app)
 optimize.register(app)

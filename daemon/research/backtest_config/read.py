@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import msgspec
 
-from daemon.core.backtest import BacktestSpec, EntryOrder, FixedFractional, MonteCarlo, Own, Queue, Validation
+from daemon.core.backtest import BacktestSpec, EntryOrder, FixedFractional, MonteCarlo, Own, Validation
 from daemon.core.errors import AtlasError
+from daemon.core.execution import Queue
 from daemon.core.strategy import Condition
 from daemon.research.backtest_config import flat
 from daemon.research.backtest_config.fields import Fields, names_of, read_struct, refused, shown, suggestion
@@ -40,6 +41,7 @@ from daemon.research.backtest_config.rules import (
 from daemon.research.backtest_config.settings import (
     BACKTEST_FIELDS,
     INSTRUMENT_FIELDS,
+    check_books,
     read_account,
     read_calendar,
     read_costs,
@@ -77,8 +79,8 @@ def read_config(
 
     config: decoded JSON. bars: what symbols, timeframes and dates are checked against. profiles: by name.
     InvalidRequest INVALID_CONFIGURATION, INVALID_SYMBOL, AMBIGUOUS_SYMBOL, INVALID_TIMEFRAME, INVALID_DATE_RANGE,
-    INVALID_STRATEGY or INVALID_RISK_PROFILE, and NotFound INVALID_SYMBOL, INVALID_STRATEGY, NO_BARS or NO_ROWS, each
-    with the field's path in `details["field"]`.
+    INVALID_STRATEGY or INVALID_RISK_PROFILE, and NotFound INVALID_SYMBOL, INVALID_STRATEGY, NO_BARS, NO_ROWS or
+    NO_DEPTH, each with the field's path in `details["field"]`.
     """
     if not isinstance(config, Mapping) or not flat.is_flat(config):
         return _read(config, bars, book, profiles, ())
@@ -134,6 +136,7 @@ def _read(
     costs = read_costs(backtest, readings, fills)
     markets, timeframe = read_markets(backtest, bars, period, fills, readings)
     markets = with_calibrations(backtest, markets, bars, readings)
+    check_books(backtest, markets, costs.slippage, fills, bars)
     traded = read_strategy(strategy, book, profiles, markets, bars, period, readings)
     if isinstance(traded.program, Own):
         declares = declared_by(traded.program, book.own)

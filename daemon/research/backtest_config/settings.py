@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import msgspec
 
 from daemon.core import backtest as spec
-from daemon.core.backtest import Account, Costs, Funding, Market, Queue, Slippage
+from daemon.core.backtest import Account, Costs, Funding, Market, Slippage
 from daemon.core.errors import AtlasError, Code, NotFound
+from daemon.core.execution import Queue
 from daemon.core.market import Timeframe
 from daemon.core.ticks import Stream
 from daemon.research.backtest_config.fields import (
@@ -29,7 +30,7 @@ from daemon.research.backtest_config.fields import (
     text,
 )
 from daemon.research.calibration import MODELS, calibration_of, model_of, spoken
-from daemon.research.plans import TRADE_STREAMS, holds, source_of
+from daemon.research.plans import TRADE_STREAMS, holds, no_depth, source_of
 
 if TYPE_CHECKING:
     from daemon.core.market import Instrument, TsNs
@@ -44,6 +45,7 @@ SLIPPAGES: Final[dict[str, Any]] = {
     "almgren_2005": spec.Almgren2005,
     "almgren_chriss": spec.AlmgrenChriss,
     "kyle": spec.Kyle,
+    "order_book": spec.OrderBook,
 }
 BACKTEST_FIELDS: Final = (
     "startDate", "endDate", "symbols", "timeframe", "initialCapital", "commission", "makerFee", "takerFee", "fixedFee",
@@ -304,6 +306,18 @@ def with_calibrations(
         slippage = None if calibration is None else model_of(calibration, model)
         own.append(msgspec.structs.replace(market, slippage=slippage))
     return tuple(own)
+
+
+def check_books(fields: Fields, markets: tuple[Market, ...], slippage: Slippage, fills: str, bars: BarStore) -> None:
+    """Refuse slippage by the book where orders meet trades, which carry its costs, or where no depth is stored."""
+    if not isinstance(slippage, spec.OrderBook):
+        return
+    path = fields.at("slippageModel")
+    if fills == "ticks":
+        raise refused(path, 'is order_book, which is for "fills": "bars": trades are prices that somebody paid')
+    for market in markets:
+        if Stream.DEPTH not in bars.ticks.streams(market.instrument):
+            raise at_field(no_depth(market.instrument, "no stored depth"), path)
 
 
 def read_account(fields: Fields, readings: list[str]) -> Account:

@@ -316,8 +316,9 @@ class _Search:
 
     def _notes(self, judged: int) -> list[str]:
         said = []
-        if self._plan.spec.fills == "ticks":
-            said.append("the configuration asks for fills against ticks: points were run on bars, pessimistically")
+        if self._plan.spec.fills != "bars":
+            against = "ticks" if self._plan.spec.fills == "ticks" else "the book"
+            said.append(f"the configuration asks for fills against {against}: points were run on bars, pessimistically")
         if self.count < self._plan.points:
             said.append(f"{self.count:,} different points were proposed within a budget of {self._plan.points:,}")
         if judged < self.count:

@@ -25,7 +25,7 @@ def points_json(env: Environment, optimization_id: str) -> Iterator[bytes]:
     """Make a JSON list of all stored points, block by block: a figure without a value is null."""
     yield b"["
     is_first = True
-    for names, block in _blocks(env, optimization_id):
+    for names, block in point_blocks(env, optimization_id):
         rows = msgspec.json.encode([dict(zip(names, row, strict=True)) for row in block])
         yield (b"" if is_first else b",\n") + rows[1:-1]
         is_first = False
@@ -35,7 +35,7 @@ def points_json(env: Environment, optimization_id: str) -> Iterator[bytes]:
 def points_csv(env: Environment, optimization_id: str) -> Iterator[bytes]:
     """Make a table of all stored points, block by block: a figure without a value is empty."""
     is_first = True
-    for names, block in _blocks(env, optimization_id):
+    for names, block in point_blocks(env, optimization_id):
         lines = [",".join("" if cell is None else repr(cell) for cell in row) for row in block]
         head = [",".join(map(_quoted, names))] if is_first else []
         yield ("\n".join([*head, *lines]) + "\n").encode()
@@ -84,7 +84,7 @@ def optimization_html(result: OptimizationResult) -> str:
     )
 
 
-def _blocks(env: Environment, optimization_id: str) -> Iterator[tuple[list[str], list[list[Any]]]]:
+def point_blocks(env: Environment, optimization_id: str) -> Iterator[tuple[list[str], list[list[Any]]]]:
     """Read what is stored in snapshots of their own: names, and rows of the number, the parameters and FIGURES."""
     with env.read() as transaction:
         ranges = [each.name for each in records.stored_plan(transaction, optimization_id).ranges]

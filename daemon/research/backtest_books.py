@@ -1,0 +1,214 @@
+"""Books at the starts of bars, from stored depth: what slippage `order_book` walks.
+
+The depth is streamed once through a book, which is looked at before each bar. What stays in memory is a few levels a
+bar, whatever there is of depth.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND
+from daemon.core.ticks import BUY, COLUMNS, SELL, DepthFlag, Kind, Stream, rescale
+from daemon.engine.book import Book
+from daemon.engine.ladders import UNKNOWN, Ladders, with_dearest
+from daemon.research.plans import no_depth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from daemon.core.market import Float64s, Instrument, Int64s, TsNs
+    from daemon.core.ports import Hole
+    from daemon.core.ticks import Ticks
+    from daemon.engine.book import Top
+    from daemon.store.ticks import TickStore
+
+STALE_NS: Final = 60 * NS_PER_SECOND
+"""A book of which nothing was heard for longer is not known: recordings end without saying so."""
+
+FLOATS: Final = "depth in floating-point numbers, not in decimal ones"
+_FIRST_REACH_NS: Final = NS_PER_HOUR
+_REACHES: Final = 4
+
+
+class Books(NamedTuple):
+    """Books of a range. missing: bars without a whole one. rows, first_ns, last_ns: of the depth that was read."""
+
+    ladders: Ladders
+    missing: int
+    rows: int
+    first_ns: TsNs
+    last_ns: TsNs
+
+
+class _Scale(NamedTuple):
+    """Decimals that hold every row, and the greatest step that all of its prices are whole numbers of."""
+
+    price: int
+    size: int
+    tick: int
+
+
+def read_books(
+    store: TickStore,
+    instrument: Instrument,
+    start_ns: Int64s,
+    levels: int,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> Books:
+    """Read the book as it was before each bar's start, so many levels of each side.
+
+    start_ns: (n,) int64 ascending, n >= 1. checkpoint: called at every chunk; what it raises ends the reading.
+    Memory: 32 bytes a level and bar, and one chunk. NotFound NO_DEPTH where no bar has a book.
+    """
+    stored = store.streams(instrument).get(Stream.DEPTH)
+    if stored is None:
+        raise no_depth(instrument, "no stored depth")
+    first_ns, stop_ns = int(start_ns[0]), int(start_ns[-1])
+    from_ns = reached_back(store, instrument, first_ns, stored.first_ns)
+    scale = _scale(store, instrument, from_ns, stop_ns)
+    seen = _Looking(start_ns, levels, scale, store.holes(instrument, Stream.DEPTH, from_ns, stop_ns))
+    buffers = store.buffers()
+    for rows in store.blocks(instrument, Stream.DEPTH, None, from_ns, stop_ns, buffers):
+        checkpoint()
+        exact = _rescaled(rows, scale, instrument)
+        at = 0
+        until = int(np.searchsorted(start_ns, exact.time_ns[-1], side="right"))
+        for stop in np.searchsorted(exact.time_ns, start_ns[seen.bar : until]).tolist():
+            seen.apply(exact.rows(at, stop))
+            seen.look()
+            at = stop
+        seen.apply(exact.rows(at, exact.size))
+    while seen.bar < start_ns.size:
+        seen.look()
+    books = seen.books
+    missing = int(np.count_nonzero(books.row == UNKNOWN))
+    if missing == start_ns.size:
+        raise no_depth(instrument, "no whole book in the dates asked for: no snapshot is stored there or before")
+    return Books(with_dearest(books), missing, seen.rows, seen.first_ns, seen.last_ns)
+
+
+def reached_back(store: TickStore, instrument: Instrument, first_ns: TsNs, earliest_ns: TsNs) -> TsNs:
+    """Return a time from which on there is a snapshot before the first bar: further and further back, or all there is.
+
+    Snapshots are rare where a recording runs long.
+    """
+    reach, stop_ns = _FIRST_REACH_NS, first_ns
+    while stop_ns > earliest_ns:
+        from_ns = max(first_ns - reach, earliest_ns)
+        blocks = store.blocks(instrument, Stream.DEPTH, ("flags",), from_ns, stop_ns, store.buffers())
+        if any((rows.column("flags") & DepthFlag.SNAPSHOT).any() for rows in blocks):
+            return from_ns
+        stop_ns, reach = from_ns, reach * _REACHES
+    return min(first_ns, earliest_ns)
+
+
+def _scale(store: TickStore, instrument: Instrument, from_ns: TsNs, stop_ns: TsNs) -> _Scale:
+    """Find what all rows have in common: chunks are stored with as many decimals as each of them needs."""
+    steps: dict[tuple[int, int], int] = {}
+    for rows in store.blocks(instrument, Stream.DEPTH, ("price", "size"), from_ns, stop_ns, store.buffers()):
+        decimals = rows.decimals(Kind.PRICE), rows.decimals(Kind.SIZE)
+        if decimals[0] is None or decimals[1] is None:
+            raise no_depth(instrument, FLOATS)
+        step = int(np.gcd.reduce(rows.column("price")))
+        steps[decimals[0], decimals[1]] = int(np.gcd(steps.get((decimals[0], decimals[1]), 0), step))
+    price, size = (max((each[place] for each in steps), default=0) for place in range(2))
+    tick = int(np.gcd.reduce([step * 10 ** (price - each[0]) for each, step in steps.items()] or [0]))
+    return _Scale(price, size, max(tick, 1))
+
+
+def _rescaled(rows: Ticks, scale: _Scale, instrument: Instrument) -> Ticks:
+    """Bring rows to common decimals, and prices to ticks: how far levels are from the mid is the same in those."""
+    try:
+        rows = rescale(rows, scale.price, scale.size)
+    except OverflowError:
+        raise no_depth(instrument, FLOATS) from None
+    if scale.tick == 1:
+        return rows
+    columns = dict(zip(COLUMNS[Stream.DEPTH], rows.columns, strict=True))
+    return rows._replace(columns=tuple((columns | {"price": columns["price"] // scale.tick}).values()))
+
+
+def _within(holes: Sequence[Hole], start_ns: Int64s) -> NDArray[np.bool_]:
+    """Tell of each bar whether it starts in a hole: after its first moment, for what came then is before the bar."""
+    lost = np.zeros(start_ns.size, dtype=np.bool_)
+    for hole in holes:
+        first, stop = np.searchsorted(start_ns, [hole.start_ns, hole.stop_ns], side="right")
+        lost[first:stop] = True
+    return lost
+
+
+class _Looking:
+    """Looks at a book bar by bar, and keeps its best levels."""
+
+    def __init__(self, start_ns: Int64s, levels: int, scale: _Scale, holes: Sequence[Hole]) -> None:
+        self.bar = 0
+        self.rows = 0
+        self.first_ns = self.last_ns = 0
+        self._start_ns = start_ns
+        self._levels = levels
+        self._size_unit = 10.0**scale.size
+        self._book = Book()
+        self._is_lost = _within(holes, start_ns)
+        self._is_changed = False
+        self._held_in = UNKNOWN  # row of the book as it is now
+        # As large as they may become: what is not written is not there.
+        self._row = np.empty(start_ns.size, dtype=np.int64)
+        self._edges = np.zeros(2 * start_ns.size + 1, dtype=np.int64)
+        self._held = np.empty(2 * start_ns.size)
+        self._sizes = np.empty(2 * start_ns.size * levels)
+        self._distances = np.empty(2 * start_ns.size * levels)
+        self._sides = 0
+
+    @property
+    def books(self) -> Ladders:
+        """What was kept so far."""
+        levels = int(self._edges[self._sides])
+        return Ladders(
+            self._row[: self.bar],
+            self._edges[: self._sides + 1],
+            self._held[: self._sides],
+            self._sizes[:levels],
+            self._distances[:levels],
+        )
+
+    def apply(self, rows: Ticks) -> None:
+        """Take rows."""
+        if rows.size:
+            self._book.apply(rows)
+            self._is_changed = True
+            self.first_ns = self.first_ns if self.rows else int(rows.time_ns[0])
+            self.last_ns = int(rows.time_ns[-1])
+            self.rows += rows.size
+
+    def look(self) -> None:
+        """Keep the book as it is before the next bar."""
+        if self._is_changed:
+            self._held_in, self._is_changed = self._kept(), False
+        is_stale = int(self._start_ns[self.bar]) - self.last_ns > STALE_NS
+        self._row[self.bar] = UNKNOWN if is_stale or self._is_lost[self.bar] else self._held_in
+        self.bar += 1
+
+    def _kept(self) -> int:
+        """Keep the levels; returns their row, UNKNOWN for a book that is not whole, one-sided or crossed."""
+        bid, ask = self._book.best
+        if not self._book.is_whole or bid is None or ask is None or not 0 < bid < ask:
+            return UNKNOWN
+        mid = (bid + ask) / 2
+        asks, bids = self._book.top(SELL, self._levels), self._book.top(BUY, self._levels)
+        self._add(asks, asks.prices / mid - 1)
+        self._add(bids, 1 - bids.prices / mid)
+        return self._sides // 2 - 1
+
+    def _add(self, side: Top, distances: Float64s) -> None:
+        first = int(self._edges[self._sides])
+        stop = first + side.prices.size
+        self._sizes[first:stop] = side.sizes / self._size_unit
+        self._distances[first:stop] = distances
+        self._held[self._sides] = self._sizes[first:stop].sum()
+        self._sides += 1
+        self._edges[self._sides] = stop

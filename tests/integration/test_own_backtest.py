@@ -1,0 +1,161 @@
+"""Own strategies over stored bars: their columns, their parameters, their exceptions, and whether they look ahead."""
+
+import numpy as np
+import pytest
+from optimized import hours, put_bars
+
+from daemon.core.errors import AtlasError, Code
+from daemon.engine.indicators import IndicatorColumns
+from daemon.research.backtest_config.read import read_config
+from daemon.research.backtest_job import run_backtest, traded
+from daemon.research.backtest_market import read_series
+from daemon.research.backtest_records import BacktestJob
+from daemon.research.optimization.records import OptimizationJob
+from daemon.research.optimization.request import OptimizationRequest, planned
+from daemon.research.optimization.search import optimize
+from daemon.research.own.folder import StrategyFolder
+from daemon.research.own_runs import needed_bars
+from daemon.research.strategies import RuleBook
+from daemon.research.sweep import Sweep
+from daemon.store.env import Environment, StoreConfig
+
+HEAD = """from daemon.research import BUY, SELL, Column, Parameter, Strategy
+class Mine(Strategy):
+    bar_number = 0
+    slow = Column("sma_50")
+    quantity = Parameter(1.0, low=0.5, high=2.0, step=0.5)
+    def on_bar(self, context, bar):
+        self.bar_number += 1
+"""
+IN_AND_OUT = """
+        if self.bar_number == 100:
+            context.submit(BUY, self.quantity)
+        if self.bar_number == 200:
+            context.submit(SELL, context.position())
+"""
+BARS = hours(20)
+MONEY = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with Environment(tmp_path_factory.mktemp("own"), StoreConfig(sync=False)) as env:
+        yield put_bars(env, BARS)
+
+
+@pytest.fixture
+def book(tmp_path):
+    return RuleBook([], StrategyFolder(tmp_path / "strategies"))
+
+
+def config_of(book, body, parameters=None, **backtest):
+    """Write a strategy with these lines in `on_bar`, and name it in a configuration."""
+    kept = book.own.keep_source("mine", (HEAD + body).encode())
+    strategy = {"own": kept} | ({} if parameters is None else {"parameters": parameters})
+    free = {"symbols": "A", "commission": 0, "slippageModel": "none", "initialCapital": MONEY}
+    return {"strategy": strategy, "backtest": free | backtest}
+
+
+def run(store, book, config, tmp_path):
+    job = BacktestJob("b", read_config(config, store, book), str(tmp_path / "spool"), config)
+    return run_backtest(store, job, lambda _: None, lambda: None, book).result
+
+
+def failure(store, book, config, tmp_path):
+    with pytest.raises(AtlasError) as failed:
+        run(store, book, config, tmp_path)
+    return failed.value
+
+
+def test_orders_of_a_bar_fill_at_the_next_open_in_the_quantity_of_the_parameter(store, book, tmp_path):
+    result = run(store, book, config_of(book, IN_AND_OUT, {"quantity": 1.5}), tmp_path)
+    assert result.trade_stats.total_trades == 1
+    # The hundredth bar's close is the first that counts 100.
+    gained = 1.5 * (BARS.open[200] - BARS.open[100])
+    assert result.metrics.total_return == pytest.approx(gained)
+    assert result.look_ahead.is_checked
+    assert any("quantity 1.5" in each for each in result.readings)
+
+
+def test_a_handler_that_cannot_be_compiled_runs_as_python_and_the_result_says_why(store, book, tmp_path):
+    body = """
+        kept = globals()
+        if self.bar_number == 100 and kept:
+            context.submit(BUY, self.quantity)
+        if self.bar_number == 200:
+            context.submit(SELL, context.position())
+"""
+    job = BacktestJob("b", read_config(config_of(book, body), store, book), str(tmp_path / "spool"))
+    result = traded(store, job, lambda _: None, lambda: None, own_folder=book.own).result
+    assert result.metrics.total_return == pytest.approx(BARS.open[200] - BARS.open[100])
+    assert any(each.startswith("on_bar runs as Python, ") for each in result.notes)
+
+
+def test_columns_are_those_of_rules_and_warmed_up_before_the_range(store, book, tmp_path):
+    body = """
+        raise ValueError(repr(float(context.value(self.slow))))
+"""
+    config = config_of(book, body, startDate="2022-01-15")
+    error = failure(store, book, config, tmp_path)
+    row = int(np.searchsorted(BARS.start_ns, read_config(config, store, book).start_ns))
+    assert row > 50
+    seen = float(error.message.rpartition(" ")[2])
+    assert seen == pytest.approx(IndicatorColumns(BARS)["sma_50"][row], rel=1e-12)
+
+
+def test_what_a_strategy_raises_at_bar_300_is_told_by_its_line(store, book, tmp_path):
+    body = """
+        if self.bar_number == 300:
+            raise ZeroDivisionError("at last")
+"""
+    error = failure(store, book, config_of(book, body), tmp_path)
+    assert error.code is Code.STRATEGY_RAISED
+    assert error.message.endswith(", line 10, in on_bar: ZeroDivisionError: at last")
+    assert error.details["traceback"][-1].endswith('in on_bar: raise ZeroDivisionError("at last")')
+
+
+def test_a_strategy_that_looks_ahead_is_found_out(store, book, tmp_path):
+    body = """
+        row = context.symbols["row"][0]
+        last = context.values.shape[1] - 1
+        rises = context.values[3, min(row + 50, last)] > bar.close
+        if rises and context.position() == 0.0:
+            context.submit(BUY, 1.0)
+        elif not rises and context.position() > 0.0:
+            context.submit(SELL, context.position())
+"""
+    error = failure(store, book, config_of(book, body), tmp_path)
+    assert error.code is Code.LOOK_AHEAD
+    assert "mine looks ahead: order" in error.message
+
+
+def test_sweeps_run_own_strategies_with_each_point_s_parameters_and_span(store, book):
+    config = config_of(book, IN_AND_OUT)
+    spec = read_config(config, store, book)
+    doubled = read_config(config_of(book, IN_AND_OUT, {"quantity": 2}), store, book)
+    series = [read_series(store, spec, spec.markets[0], needed_bars(spec, book.own))]
+    sweep = Sweep(spec, series, 2, book.own)
+    width_ns = spec.timeframe.ns
+    later = sweep.span._replace(start_ns=int(BARS.start_ns[50]), stop_ns=int(BARS.start_ns[-1]) + width_ns)
+    ones, twos = sweep.run([spec, doubled], [sweep.span, later])
+    for (one, two), first in zip(zip(ones, twos, strict=True), (0, 50), strict=True):
+        gained = (BARS.open[first + 200] - BARS.open[first + 100]) / MONEY
+        assert one.growth - 1 == pytest.approx(gained)
+        assert two.growth - 1 == pytest.approx(2 * gained)
+
+
+def test_an_optimisation_tries_the_declared_range(store, book):
+    plan = planned(OptimizationRequest(config=config_of(book, IN_AND_OUT), target="return"), store, book, {})
+    found = optimize(store, OptimizationJob("o", plan, {}), lambda _: None, lambda: None, book)
+    returns = {each.parameters["quantity"]: each.total_return_percent for each in found.top}
+    assert sorted(returns) == [0.5, 1.0, 1.5, 2.0]
+    gained = 100 * (BARS.open[200] - BARS.open[100]) / MONEY
+    assert returns == pytest.approx({quantity: quantity * gained for quantity in returns})
+
+
+def test_what_is_never_called_on_bars_is_not_optimised_on_them(store, book):
+    source = HEAD.replace("def on_bar(self, context, bar)", "def on_trade(self, context, trade)")
+    kept = book.own.keep_source("other", source.encode())
+    config = {"strategy": {"own": kept}, "backtest": {"symbols": "A", "fills": "ticks"}}
+    with pytest.raises(AtlasError):
+        planned(OptimizationRequest(config=config), store, book, {})
