@@ -244,8 +244,9 @@ def _chunk(rows: Ticks) -> Chunk:
 
 
 def _depth_chunk(rows: Ticks) -> DepthChunk:
-    columns: Any = [np.ascontiguousarray(rows.column(name)) for name in _DEPTH_COLUMNS]
-    return DepthChunk(*columns, rows.price_decimals or 0, rows.size_decimals or 0)
+    time_ns, ids, side, price, size, flags = (np.ascontiguousarray(rows.column(name)) for name in _DEPTH_COLUMNS)
+    decimals = rows.price_decimals or 0, rows.size_decimals or 0
+    return DepthChunk(time_ns, ids, side, price, size, flags, *decimals)
 
 
 def _medians_s(runs: list[Callable[[], None]]) -> list[float]:

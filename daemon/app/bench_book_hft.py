@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.app.bench_book_market import BookMarket
+    from daemon.core.ticks import Ticks
 
 _EVERY_NS: Final = 100_000_000
 _HALF, _SIZE = 2.0, 0.01
@@ -21,7 +22,9 @@ _AROUND: Final = 0.1
 """Of the price, both ways: what its fastest kind of book holds."""
 
 
-def replay_there(market: BookMarket, maker_rate: float, taker_rate: float, latency_ns: int) -> Callable[[], None] | None:
+def replay_there(
+    market: BookMarket, maker_rate: float, taker_rate: float, latency_ns: int
+) -> Callable[[], None] | None:
     """Return a call that replays a market there; None without it."""
     try:
         hft, numba = import_module("hftbacktest"), import_module("numba")
@@ -38,7 +41,7 @@ def replay_there(market: BookMarket, maker_rate: float, taker_rate: float, laten
         while True:
             ended = engine.elapse(_EVERY_NS)
             if ended != 0:
-                return ended
+                return ended  # type: ignore[no-any-return]
             engine.clear_inactive_orders(0)
             depth = engine.depth(0)
             bid, ask, tick = depth.best_bid, depth.best_ask, depth.tick_size
@@ -82,7 +85,8 @@ def replay_there(market: BookMarket, maker_rate: float, taker_rate: float, laten
 
 def _rows(hft: Any, market: BookMarket, latency_ns: int) -> Any:
     """Lay trades and depth out as it reads them, in order of time, trades first; a snapshot begins by clearing."""
-    trades, depth = (_side_by_side(hft, rows, is_depth) for rows, is_depth in ((market.trades, False), (market.depth, True)))
+    trades = _side_by_side(hft, market.trades, hft.TRADE_EVENT)
+    depth = _side_by_side(hft, market.depth, hft.DEPTH_EVENT)
     flags = market.depth.column("flags") & int(DepthFlag.SNAPSHOT)
     ids = market.depth.column("id")
     begins = np.flatnonzero((flags != 0) & (np.diff(ids, prepend=ids[0] - 1) != 0))
@@ -96,9 +100,8 @@ def _rows(hft: Any, market: BookMarket, latency_ns: int) -> Any:
     return rows
 
 
-def _side_by_side(hft: Any, rows: Any, is_depth: bool) -> Any:  # noqa: FBT001
+def _side_by_side(hft: Any, rows: Ticks, kind: int) -> Any:
     events = np.zeros(rows.size, dtype=hft.event_dtype)
-    kind = hft.DEPTH_EVENT if is_depth else hft.TRADE_EVENT
     side = np.where(rows.column("side") == BUY, hft.BUY_EVENT, hft.SELL_EVENT).astype(np.uint64)
     events["ev"] = np.uint64(kind | hft.EXCH_EVENT | hft.LOCAL_EVENT) | side
     events["exch_ts"] = rows.time_ns

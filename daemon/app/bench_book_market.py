@@ -52,15 +52,13 @@ def recorded(capture: Path, depth_rows: int) -> BookMarket:
     found = {sample.rows.stream: sample.rows for sample in of_file(capture)}
     missing = [stream for stream in (Stream.TRADES, Stream.DEPTH) if stream not in found]
     if missing:
-        raise InvalidRequest(
-            f"{capture} has no {missing[0]}: the bench of the book wants a recording of both depth and trades",
-            code=Code.FILE_INVALID,
-        )
+        why = f"{capture} has no {missing[0]}: the bench of the book takes a recording of both depth and trades"
+        raise InvalidRequest(Code.INVALID_REQUEST, why)
     return repeated(found[Stream.TRADES], found[Stream.DEPTH], depth_rows)
 
 
 def simulated(depth_rows: int) -> BookMarket:
-    """Simulate a perpetual with the statistics of BTCUSDT on a busy day: most changes within 1,000 ticks of the best."""
+    """Simulate a perpetual with the statistics of a busy one: most changes within 1,000 ticks of the best."""
     rng = np.random.default_rng(20_240_808)
     count = max(1, min(depth_rows, _ROUND_ROWS) // (2 * _EVENT_ROWS))
     middle = _PRICE + np.cumsum(np.rint(rng.normal(0.0, _MOVE_TICKS, count)).astype(np.int64))
@@ -145,7 +143,8 @@ def repeated(trades: Ticks, depth: Ticks, depth_rows: int) -> BookMarket:
     ids = depth.column("id")
     changes = (ids[1:] != ids[:-1]) | (depth.time_ns[1:] != depth.time_ns[:-1])
     return BookMarket(
-        *(concatenate([_later(rows, copy, span_ns) for copy in range(copies)]) for rows in (trades, depth)),
+        concatenate([_later(trades, copy, span_ns) for copy in range(copies)]),
+        concatenate([_later(depth, copy, span_ns) for copy in range(copies)]),
         copies * (1 + int(np.count_nonzero(changes))),
     )
 

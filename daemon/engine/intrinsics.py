@@ -63,12 +63,13 @@ def uncounted(typing_context: Any, value: Any) -> tuple[Any, Callable[..., Any]]
 def _stripped(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     if isinstance(kind, types.Array):
         array = context.make_array(kind)(context, builder, value)
-        array.meminfo = cgutils.get_null_value(array.meminfo.type)
-        array.parent = cgutils.get_null_value(array.parent.type)
+        array.meminfo = ir.Constant(array.meminfo.type, None)
+        array.parent = ir.Constant(array.parent.type, None)
         return array._getvalue()  # noqa: SLF001 - numba's own name
     if isinstance(kind, types.BaseTuple):
+        kinds: Any = kind
         parts = [
-            _stripped(context, builder, each, builder.extract_value(value, place)) for place, each in enumerate(kind)
+            _stripped(context, builder, each, builder.extract_value(value, place)) for place, each in enumerate(kinds)
         ]
         return context.make_tuple(builder, kind, parts)
     return value

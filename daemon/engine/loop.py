@@ -17,16 +17,16 @@ from daemon.engine.book_matching import arrive, at_book, at_trade, book_is_sound
 from daemon.engine.costs import ORDER_BOOK
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
 from daemon.engine.feeds import DEPTH, QUOTES, Closes, Feeds, Pause
-from daemon.engine.fills import fill, lift_caps
 from daemon.engine.intrinsics import call_at, uncounted
 from daemon.engine.jit import constants, kernel
 from daemon.engine.ladders import Ladders, open_book
 from daemon.engine.latency import Delays, feed_delay
 from daemon.engine.levels import Books
 from daemon.engine.matching import at_price, at_quote, walk_bar
+from daemon.engine.occasions import close, pay_funding, send_listed
 from daemon.engine.orders import NEVER_NS, Desk, Records, Reference, Status
 from daemon.engine.requests import COMPILED, IN_PYTHON, Calls, take_message, take_requests
-from daemon.engine.working import rearm, send
+from daemon.engine.working import rearm
 
 _OPEN, _TRADE, _CLOSE = constants([Reference.OPEN, Reference.TRADE, Reference.CLOSE])
 (_MANUAL,) = constants([Reason.MANUAL])
@@ -177,7 +177,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 continue
         listed_ns = listed[account[0].listed].sent_ns if account[0].listed < listed.size else NEVER_NS
         if listed_ns < now_ns or (listed_ns == now_ns and bar_ns > now_ns):
-            _send_listed(desk, listed)
+            send_listed(desk, listed)
             continue
         if bar_ns <= tick_ns:
             # Bars that end now are matched with their symbols' orders.
@@ -196,7 +196,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 if not on_ticks:
                     funding_row = symbols[symbol].funding_row
                     if funding_row < symbols[symbol].funding_stop and bars.funding_ns[funding_row] <= start_ns:
-                        _pay_funding(symbols, account, bars, symbol, start_ns)
+                        pay_funding(symbols, account, bars, symbol, start_ns)
                     high, low = bars.values[1, row], bars.values[2, row]
                     if (
                         low > symbols[symbol].low_trigger
@@ -227,8 +227,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     if ends and symbols[symbol].meets:
                         if symbols[symbol].orders > 0 or symbols[symbol].quantity != 0.0:
                             opened, high = bars.values[0, row], bars.values[1, row]
-                            low, close = bars.values[2, row], bars.values[3, row]
-                            walk_bar(desk, symbol, opened, high, low, close, spare)
+                            low, closed = bars.values[2, row], bars.values[3, row]
+                            walk_bar(desk, symbol, opened, high, low, closed, spare)
                         rearm(desk, symbol)
             for symbol in range(count):
                 row = symbols[symbol].row
@@ -238,7 +238,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
             for symbol in range(count):
                 funding_row = symbols[symbol].funding_row
                 if funding_row < symbols[symbol].funding_stop and bars.funding_ns[funding_row] <= bar_ns:
-                    _pay_funding(symbols, account, bars, symbol, bar_ns)
+                    pay_funding(symbols, account, bars, symbol, bar_ns)
             # Strategies decide at the closes, where there is something to decide.
             for symbol in range(count):
                 row = symbols[symbol].row
@@ -247,7 +247,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 symbols[symbol].row = row + 1
                 if row + 1 == symbols[symbol].stop_row:
                     # Its data are over: what is held is sold at this close, and nothing is decided any more.
-                    _close(desk, symbol)
+                    close(desk, symbol)
                     continue
                 signals: Any = np.int64(bars.signals[row])
                 held = symbols[symbol].quantity
@@ -262,8 +262,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 else:
                     wants = signals & (ENTER_LONG | ENTER_SHORT) != 0
                 if wants:
-                    close, atr = bars.values[3, row], bars.atr[row]
-                    decide(desk, symbol, bar_ns, close, signals, atr)
+                    decide(desk, symbol, bar_ns, bars.values[3, row], signals, bars.atr[row])
                     rearm(desk, symbol)
                 if modes[_ON_BAR] != 0 and bar_ns > start_ns:
                     calls.waiting[account[0].calls].kind = _ON_BAR
@@ -291,7 +290,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         # A run of one feed's ticks, as far as nothing else comes between.
         until_ns = min(until_ns, bar_ns, listed_ns, due_ns)
         for each in range(count):
-            _pay_funding(symbols, account, bars, each, tick_ns)
+            pay_funding(symbols, account, bars, each, tick_ns)
             if symbols[each].funding_row < symbols[each].funding_stop:
                 until_ns = min(until_ns, bars.funding_ns[symbols[each].funding_row])
         at, stop = ticks.at[feed], ticks.stop[feed]
@@ -415,51 +414,3 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         if at > begun:
             account[0].now_ns = ticks.time_ns[feed, at - 1]
     return _DONE  # type: ignore[no-any-return]
-
-
-@kernel
-def _send_listed(desk: Desk, listed: Records) -> None:
-    account, settings = desk.account, desk.settings
-    place = account[0].listed
-    account[0].listed = place + 1
-    order = listed[place : place + 1].copy()
-    account[0].now_ns = order[0].sent_ns
-    order[0].live_ns = order[0].sent_ns + settings[0].order_latency_ns
-    send(desk, order)
-    rearm(desk, order[0].symbol)
-
-
-@kernel
-def _pay_funding(symbols: Records, account: Records, bars: Closes, symbol: int, until_ns: int) -> None:
-    """Pay what fell due until then: longs pay shorts quantity x mark x rate."""
-    row = symbols[symbol].funding_row
-    while row < symbols[symbol].funding_stop and bars.funding_ns[row] <= until_ns:
-        paid = -symbols[symbol].quantity * symbols[symbol].mark * bars.funding_rate[row]
-        account[0].cash += paid
-        symbols[symbol].realised += paid
-        symbols[symbol].funding += paid
-        row += 1
-    symbols[symbol].funding_row = row
-
-
-@kernel
-def _close(desk: Desk, symbol: int) -> None:
-    """Close a position at its last price, and end its orders."""
-    orders, symbols, account = desk.orders, desk.symbols, desk.account
-    symbols[symbol].orders = 0
-    symbols[symbol].entries = 0
-    if symbols[symbol].quantity == 0.0:
-        return
-    lift_caps(symbols, symbol)
-    order = np.zeros(1, orders.dtype)
-    order[0].symbol = symbol
-    order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
-    order[0].reason = _MANUAL
-    order[0].reduces = 1
-    order[0].closes = 1
-    order[0].has_arrived = 1
-    order[0].sent_ns = account[0].now_ns
-    order[0].expires_ns = NEVER_NS
-    send(desk, order)
-    fill(desk, symbol, _FIRST, symbols[symbol].mark, _CLOSE, np.inf, bool(0))
-    symbols[symbol].orders = 0

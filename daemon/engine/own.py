@@ -58,10 +58,6 @@ NAMES: Final = {
 }
 
 
-# Comparing with a member of an enumeration costs more than the rest of a call.
-_BAR, _TRADE, _FILL = int(Handler.BAR), int(Handler.TRADE), int(Handler.FILL)
-
-
 class OwnStrategy(NamedTuple):
     """A class that was read from a file, and checked.
 
@@ -119,61 +115,6 @@ def record_of(own: OwnStrategy, values: Mapping[str, float]) -> Records:
     for name, value in own.state.items():
         record[name][0] = value
     return record
-
-
-# As Python.
-
-
-def instance_of(own: OwnStrategy, record: Records) -> Strategy:
-    """Make the object that handlers get when they run as Python: its fields are those of the record."""
-    members: dict[str, Any] = {
-        name: _field(record, name, is_state=name in own.state) for name in record.dtype.names or ()
-    }
-    made: Strategy = type(own.made.__name__, (own.made,), members)()
-    return made
-
-
-def _field(record: Records, name: str, *, is_state: bool) -> property:
-    column = record[name]
-    is_array = column.ndim > 1
-
-    def read(_: object) -> Any:
-        return column[0] if is_array else column[0].item()
-
-    def write(_: object, value: Any) -> None:
-        column[0] = value
-
-    return property(read, write if is_state else None)
-
-
-class Caller:
-    """Calls handlers as Python, at every bar perhaps: what it reads is looked up once."""
-
-    def __init__(self, own: OwnStrategy, instance: Strategy, context: Context) -> None:
-        """Take a context whose arrays are those that the loop writes."""
-        self._handlers: list[Any] = [
-            getattr(instance, NAMES[kind]) if kind in own.handlers else None for kind in Handler
-        ]
-        self._context = context
-        event: Any = context.event
-        self._kind, self._symbol, self._row = event["kind"], event["symbol"], context.symbols["row"]
-        self._trade = [event[name] for name in ("price", "size", "side")]
-        self._fill = [event[name] for name in ("order", "side", "size", "price", "is_maker")]
-
-    def call(self) -> None:
-        """Call the handler that the context's event is for."""
-        kind, context = self._kind.item(0), self._context
-        handler = self._handlers[kind]
-        if kind == _BAR:
-            row = self._row.item(self._symbol.item(0)) - 1
-            handler(context, Bar._make(context.values[:, row].tolist()))
-        elif kind == _TRADE:
-            handler(context, Trade._make(column.item(0) for column in self._trade))
-        elif kind == _FILL:
-            order, side, size, price, is_maker = (column.item(0) for column in self._fill)
-            handler(context, Fill(order, side, size, price, bool(is_maker)))
-        else:
-            handler(context)
 
 
 # As machine code.

@@ -16,6 +16,7 @@ from daemon.core.backtest import NoSlippage, OrderBook, slippages_of
 from daemon.core.market import NS_PER_DAY, Float64s, Int64s
 from daemon.engine import ladders
 from daemon.engine.book import LAST, DepthRows, depth_rows, lay
+from daemon.engine.calling import Caller, call_often, instance_of
 from daemon.engine.context import Context
 from daemon.engine.costs import record_of as costs_of
 from daemon.engine.feeds import DEPTH, QUOTES, TRADES, Closes, Decisions, Feeds, Pause
@@ -25,7 +26,7 @@ from daemon.engine.latency import delays_of
 from daemon.engine.levels import make_books, rescale
 from daemon.engine.loop import LOG_MARGIN, ORDERS_A_SYMBOL, step
 from daemon.engine.orders import ACCOUNT, LOG, NEVER_NS, ORDER, SYMBOL, Records
-from daemon.engine.own import Caller, compile_strategy, instance_of, modes_of, record_of, table_of
+from daemon.engine.own import compile_strategy, modes_of, record_of, table_of
 from daemon.engine.requests import calls_of, no_calls
 from daemon.engine.settings import listed_orders, settings_of
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from daemon.core.backtest import BacktestSpec
     from daemon.engine.latency import Delays
-    from daemon.engine.own import Compiled, OwnStrategy
+    from daemon.engine.own import Compiled, Handler, OwnStrategy
 
 _DONE, _CALL = int(Pause.DONE), int(Pause.CALL)
 _LOG_ROWS: Final = 32_768
@@ -230,6 +231,13 @@ class Simulation:
     def compiled(self) -> Compiled | None:
         """What of an own strategy was compiled, and what was not and why; None for a run without one."""
         return None if self._own is None else self._own.compiled
+
+    def call_often(self, handler: Handler, times: int) -> None:
+        """Call a handler of the run's own strategy again and again, as things stand: to see how fast it is."""
+        if self._own is not None and handler in self._own.compiled.handlers:
+            call_often(self._own.compiled.address, self._own.table.ctypes.data, self._account, int(handler), times)
+        elif self._own is not None:
+            self._own.caller.call_often(handler, times)
 
     def run(self, checkpoint: Callable[[Progress], None] = lambda _: None) -> Outcome:
         """Run to the end of the data. checkpoint: called between steps; what it raises ends the run."""
