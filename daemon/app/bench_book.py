@@ -76,11 +76,12 @@ def bench_book(capture: Path | None, depth_rows: int, trade_rows: int) -> dict[s
     return figures | _first_runs()
 
 
-def own_spec(own: OwnStrategy, fills: Any) -> BacktestSpec:
+def own_spec(own: OwnStrategy, fills: Any, symbols: int = 1) -> BacktestSpec:
     """Return what an own strategy is run by here."""
+    market = Market(instrument=_INSTRUMENT, source=_BAR, tick_size=0.1, lot_size=0.001)
     return BacktestSpec(
         name="bench",
-        markets=(Market(instrument=_INSTRUMENT, source=_BAR, tick_size=0.1, lot_size=0.001),),
+        markets=(market,) * symbols,
         timeframe=_BAR,
         program=Own(id="bench", digest=own.digest),
         costs=Costs(maker_rate=_MAKER, taker_rate=_TAKER),
