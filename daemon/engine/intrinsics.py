@@ -48,6 +48,34 @@ def pointer(typing_context: Any, address: Any) -> tuple[Any, Callable[..., Any]]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def uncounted(typing_context: Any, value: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
+    """Return an array, or a tuple of such, that is not counted: whoever called us owns it, and outlives its use.
+
+    Of counted arrays every call of a kernel counts each one up and down, by atomic operations.
+    """
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return _stripped(context, builder, value, arguments[0])
+
+    return value(value), generate
+
+
+def _stripped(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo = ir.Constant(array.meminfo.type, None)
+        array.parent = ir.Constant(array.parent.type, None)
+        return array._getvalue()  # noqa: SLF001 - numba's own name
+    if isinstance(kind, types.BaseTuple):
+        kinds: Any = kind
+        parts = [
+            _stripped(context, builder, each, builder.extract_value(value, place)) for place, each in enumerate(kinds)
+        ]
+        return context.make_tuple(builder, kind, parts)
+    return value
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def call_at(typing_context: Any, address: Any, table: Any, handler: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
     """Call a function of HANDLER_SIGNATURE at an address; what it raises is raised here, with its own line."""
     own = (types.int64, types.int64)

@@ -29,3 +29,12 @@ def kernel(function: F) -> F:
 def constants(numbers: Iterable[int]) -> Any:
     """Return numbers as kernels hand them to kernels: of a plain int the callee is compiled anew for each value."""
     return tuple(np.int64(number) for number in numbers)
+
+
+def typed_entry(compiled: Any) -> Callable[..., Any]:
+    """Return the machine code of a kernel that has been called: the same call, whose argument types nobody looks at.
+
+    Finding out the types of fifty arrays of records takes longer than most calls of a strategy.
+    """
+    (overload,) = compiled.overloads.values()
+    return cast("Callable[..., Any]", overload.entry_point)

@@ -17,16 +17,16 @@ from daemon.engine.book_matching import arrive, at_book, at_trade, book_is_sound
 from daemon.engine.costs import ORDER_BOOK
 from daemon.engine.deciding import ENTER_LONG, ENTER_SHORT, EXIT_LONG, EXIT_SHORT, decide
 from daemon.engine.feeds import DEPTH, QUOTES, Closes, Feeds, Pause
-from daemon.engine.fills import fill, lift_caps
-from daemon.engine.intrinsics import call_at
+from daemon.engine.intrinsics import call_at, uncounted
 from daemon.engine.jit import constants, kernel
 from daemon.engine.ladders import Ladders, open_book
 from daemon.engine.latency import Delays, feed_delay
 from daemon.engine.levels import Books
 from daemon.engine.matching import at_price, at_quote, walk_bar
+from daemon.engine.occasions import close, pay_funding, send_listed
 from daemon.engine.orders import NEVER_NS, Desk, Records, Reference, Status
 from daemon.engine.requests import COMPILED, IN_PYTHON, Calls, take_message, take_requests
-from daemon.engine.working import rearm, send
+from daemon.engine.working import rearm
 
 _OPEN, _TRADE, _CLOSE = constants([Reference.OPEN, Reference.TRADE, Reference.CLOSE])
 (_MANUAL,) = constants([Reason.MANUAL])
@@ -70,6 +70,12 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     width_ns: length of a bar. Records as of `orders`; log, sample_ns (m,) and samples (4 or more, m) take what happens.
     Returns a Pause.
     """
+    # The caller owns them all.
+    orders, symbols, account = uncounted(orders), uncounted(symbols), uncounted(account)
+    settings, costs, log = uncounted(settings), uncounted(costs), uncounted(log)
+    listed, spare, bars, ladders = uncounted(listed), uncounted(spare), uncounted(bars), uncounted(ladders)
+    ticks, depth, books = uncounted(ticks), uncounted(depth), uncounted(books)
+    calls, delays = uncounted(calls), uncounted(delays)
     desk = Desk(orders, symbols, account, settings, costs, log)
     count = symbols.size
     feeds = ticks.at.size
@@ -82,6 +88,9 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     is_own = bool(modes[_ON_BAR] | modes[_ON_TRADE] | modes[_ON_BOOK] | modes[_ON_FILL] | modes[_ON_TIMER])
     tells_trades, tells_books = modes[_ON_TRADE] != 0, modes[_ON_BOOK] != 0
     message_width_ns = 0 if on_ticks else width_ns
+    # A feed latency that never changes is not asked for at each event.
+    feed_ns = delays.constants[0].feed_ns
+    is_steady = delays.constants[0].feed_spread_ns == 0 and delays.constants[0].feed_factor == 0.0
     while True:
         if is_own:
             # What a handler asked for goes out before anything else happens; then it hears of fills, then the rest.
@@ -105,7 +114,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 account[0].called += 1
             if handler >= 0:
                 event[0].kind = handler
-                delay_ns = feed_delay(delays, event[0].symbol, account[0].now_ns)
+                delay_ns = feed_ns if is_steady else feed_delay(delays, event[0].symbol, account[0].now_ns)
                 account[0].seen_ns = max(account[0].seen_ns, account[0].now_ns + delay_ns)
                 event[0].now_ns = account[0].seen_ns
                 if modes[handler] == IN_PYTHON:
@@ -157,7 +166,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     calls.waiting[account[0].calls].symbol = 0
                     account[0].calls += 1
                     account[0].timer_ns += timer_every_ns
-                    delay_ns = feed_delay(delays, _FIRST, account[0].timer_ns)
+                    delay_ns = feed_ns if is_steady else feed_delay(delays, _FIRST, account[0].timer_ns)
                     account[0].timer_at_ns = account[0].timer_ns - delay_ns
                     continue
             elif due_ns <= reach_ns:
@@ -168,7 +177,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 continue
         listed_ns = listed[account[0].listed].sent_ns if account[0].listed < listed.size else NEVER_NS
         if listed_ns < now_ns or (listed_ns == now_ns and bar_ns > now_ns):
-            _send_listed(desk, listed)
+            send_listed(desk, listed)
             continue
         if bar_ns <= tick_ns:
             # Bars that end now are matched with their symbols' orders.
@@ -187,7 +196,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 if not on_ticks:
                     funding_row = symbols[symbol].funding_row
                     if funding_row < symbols[symbol].funding_stop and bars.funding_ns[funding_row] <= start_ns:
-                        _pay_funding(symbols, account, bars, symbol, start_ns)
+                        pay_funding(symbols, account, bars, symbol, start_ns)
                     high, low = bars.values[1, row], bars.values[2, row]
                     if (
                         low > symbols[symbol].low_trigger
@@ -218,8 +227,8 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     if ends and symbols[symbol].meets:
                         if symbols[symbol].orders > 0 or symbols[symbol].quantity != 0.0:
                             opened, high = bars.values[0, row], bars.values[1, row]
-                            low, close = bars.values[2, row], bars.values[3, row]
-                            walk_bar(desk, symbol, opened, high, low, close, spare)
+                            low, closed = bars.values[2, row], bars.values[3, row]
+                            walk_bar(desk, symbol, opened, high, low, closed, spare)
                         rearm(desk, symbol)
             for symbol in range(count):
                 row = symbols[symbol].row
@@ -229,7 +238,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
             for symbol in range(count):
                 funding_row = symbols[symbol].funding_row
                 if funding_row < symbols[symbol].funding_stop and bars.funding_ns[funding_row] <= bar_ns:
-                    _pay_funding(symbols, account, bars, symbol, bar_ns)
+                    pay_funding(symbols, account, bars, symbol, bar_ns)
             # Strategies decide at the closes, where there is something to decide.
             for symbol in range(count):
                 row = symbols[symbol].row
@@ -238,7 +247,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 symbols[symbol].row = row + 1
                 if row + 1 == symbols[symbol].stop_row:
                     # Its data are over: what is held is sold at this close, and nothing is decided any more.
-                    _close(desk, symbol)
+                    close(desk, symbol)
                     continue
                 signals: Any = np.int64(bars.signals[row])
                 held = symbols[symbol].quantity
@@ -253,8 +262,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 else:
                     wants = signals & (ENTER_LONG | ENTER_SHORT) != 0
                 if wants:
-                    close, atr = bars.values[3, row], bars.atr[row]
-                    decide(desk, symbol, bar_ns, close, signals, atr)
+                    decide(desk, symbol, bar_ns, bars.values[3, row], signals, bars.atr[row])
                     rearm(desk, symbol)
                 if modes[_ON_BAR] != 0 and bar_ns > start_ns:
                     calls.waiting[account[0].calls].kind = _ON_BAR
@@ -282,7 +290,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         # A run of one feed's ticks, as far as nothing else comes between.
         until_ns = min(until_ns, bar_ns, listed_ns, due_ns)
         for each in range(count):
-            _pay_funding(symbols, account, bars, each, tick_ns)
+            pay_funding(symbols, account, bars, each, tick_ns)
             if symbols[each].funding_row < symbols[each].funding_stop:
                 until_ns = min(until_ns, bars.funding_ns[symbols[each].funding_row])
         at, stop = ticks.at[feed], ticks.stop[feed]
@@ -349,7 +357,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 account[0].now_ns = time_ns
                 if time_ns < start_ns:
                     continue
-                delay_ns = feed_delay(delays, symbol, time_ns)
+                delay_ns = feed_ns if is_steady else feed_delay(delays, symbol, time_ns)
                 account[0].seen_ns = max(account[0].seen_ns, time_ns + delay_ns)
                 if account[0].log_rows > account[0].told_rows:
                     # It hears of its fills first.
@@ -406,51 +414,3 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         if at > begun:
             account[0].now_ns = ticks.time_ns[feed, at - 1]
     return _DONE  # type: ignore[no-any-return]
-
-
-@kernel
-def _send_listed(desk: Desk, listed: Records) -> None:
-    account, settings = desk.account, desk.settings
-    place = account[0].listed
-    account[0].listed = place + 1
-    order = listed[place : place + 1].copy()
-    account[0].now_ns = order[0].sent_ns
-    order[0].live_ns = order[0].sent_ns + settings[0].order_latency_ns
-    send(desk, order)
-    rearm(desk, order[0].symbol)
-
-
-@kernel
-def _pay_funding(symbols: Records, account: Records, bars: Closes, symbol: int, until_ns: int) -> None:
-    """Pay what fell due until then: longs pay shorts quantity x mark x rate."""
-    row = symbols[symbol].funding_row
-    while row < symbols[symbol].funding_stop and bars.funding_ns[row] <= until_ns:
-        paid = -symbols[symbol].quantity * symbols[symbol].mark * bars.funding_rate[row]
-        account[0].cash += paid
-        symbols[symbol].realised += paid
-        symbols[symbol].funding += paid
-        row += 1
-    symbols[symbol].funding_row = row
-
-
-@kernel
-def _close(desk: Desk, symbol: int) -> None:
-    """Close a position at its last price, and end its orders."""
-    orders, symbols, account = desk.orders, desk.symbols, desk.account
-    symbols[symbol].orders = 0
-    symbols[symbol].entries = 0
-    if symbols[symbol].quantity == 0.0:
-        return
-    lift_caps(symbols, symbol)
-    order = np.zeros(1, orders.dtype)
-    order[0].symbol = symbol
-    order[0].side = -1 if symbols[symbol].quantity > 0.0 else 1
-    order[0].reason = _MANUAL
-    order[0].reduces = 1
-    order[0].closes = 1
-    order[0].has_arrived = 1
-    order[0].sent_ns = account[0].now_ns
-    order[0].expires_ns = NEVER_NS
-    send(desk, order)
-    fill(desk, symbol, _FIRST, symbols[symbol].mark, _CLOSE, np.inf, bool(0))
-    symbols[symbol].orders = 0

@@ -117,50 +117,6 @@ def record_of(own: OwnStrategy, values: Mapping[str, float]) -> Records:
     return record
 
 
-# As Python.
-
-
-def instance_of(own: OwnStrategy, record: Records) -> Strategy:
-    """Make the object that handlers get when they run as Python: its fields are those of the record."""
-    members: dict[str, Any] = {
-        name: _field(record, name, is_state=name in own.state) for name in record.dtype.names or ()
-    }
-    made: Strategy = type(own.made.__name__, (own.made,), members)()
-    return made
-
-
-def _field(record: Records, name: str, *, is_state: bool) -> property:
-    column = record[name]
-    is_array = column.ndim > 1
-
-    def read(_: object) -> Any:
-        return column[0] if is_array else column[0].item()
-
-    def write(_: object, value: Any) -> None:
-        column[0] = value
-
-    return property(read, write if is_state else None)
-
-
-def call(instance: Strategy, context: Context) -> None:
-    """Call the handler that the context's event is for, as Python."""
-    event = context.event
-    kind, symbol = int(event["kind"][0]), int(event["symbol"][0])
-    handler = getattr(instance, NAMES[Handler(kind)])
-    if kind == Handler.BAR:
-        row = int(context.symbols["row"][symbol]) - 1
-        handler(context, Bar(*context.values[:, row].tolist()))
-    elif kind == Handler.TRADE:
-        handler(context, Trade(event["price"][0].item(), event["size"][0].item(), event["side"][0].item()))
-    elif kind == Handler.FILL:
-        order, side, size, price, is_maker = (
-            event[name][0].item() for name in ("order", "side", "size", "price", "is_maker")
-        )
-        handler(context, Fill(order, side, size, price, bool(is_maker)))
-    else:
-        handler(context)
-
-
 # As machine code.
 
 # Of all that a compiled strategy takes from us: where it changes, what was compiled before is of no use.
@@ -192,6 +148,7 @@ def table_of(context: Context, record: Records) -> Int64s:
     return np.array([*(each.ctypes.data for each in arrays), *sizes], dtype=np.int64)
 
 
+_MOST_KEPT: Final = 64
 _compiled_before: dict[Any, Compiled] = {}
 
 
@@ -202,6 +159,8 @@ def compile_strategy(own: OwnStrategy, folder: str = "") -> Compiled:
     """
     key = own.digest, own.made, folder
     if key not in _compiled_before:
+        while len(_compiled_before) >= _MOST_KEPT:
+            _compiled_before.pop(next(iter(_compiled_before)))
         _compiled_before[key] = _compiled_as_far(own, folder)
     return _compiled_before[key]
 

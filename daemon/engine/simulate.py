@@ -8,7 +8,7 @@ fed chunk by chunk; between chunks, and every so many events, the loop returns: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 
@@ -16,15 +16,17 @@ from daemon.core.backtest import NoSlippage, OrderBook, slippages_of
 from daemon.core.market import NS_PER_DAY, Float64s, Int64s
 from daemon.engine import ladders
 from daemon.engine.book import LAST, DepthRows, depth_rows, lay
+from daemon.engine.calling import Caller, call_often, instance_of
 from daemon.engine.context import Context
 from daemon.engine.costs import record_of as costs_of
 from daemon.engine.feeds import DEPTH, QUOTES, TRADES, Closes, Decisions, Feeds, Pause
+from daemon.engine.jit import typed_entry
 from daemon.engine.ladders import NO_LADDERS, Ladders
 from daemon.engine.latency import delays_of
 from daemon.engine.levels import make_books, rescale
 from daemon.engine.loop import LOG_MARGIN, ORDERS_A_SYMBOL, step
 from daemon.engine.orders import ACCOUNT, LOG, NEVER_NS, ORDER, SYMBOL, Records
-from daemon.engine.own import call, compile_strategy, instance_of, modes_of, record_of, table_of
+from daemon.engine.own import compile_strategy, modes_of, record_of, table_of
 from daemon.engine.requests import calls_of, no_calls
 from daemon.engine.settings import listed_orders, settings_of
 
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from daemon.core.backtest import BacktestSpec
-    from daemon.engine.context import Strategy
     from daemon.engine.latency import Delays
-    from daemon.engine.own import Compiled, OwnStrategy
+    from daemon.engine.own import Compiled, Handler, OwnStrategy
 
+_DONE, _CALL = int(Pause.DONE), int(Pause.CALL)
 _LOG_ROWS: Final = 32_768
 _SAMPLES: Final = 65_536
 _EVENTS_A_STEP: Final = 2_000_000
@@ -189,6 +191,9 @@ class Simulation:
         self._delays = delays or delays_of(spec.latency, [None] * count)
         self._calls = no_calls()
         self._own = None if own is None else self._prepare(own, bars)
+        # Of `step`, while they are the same arrays: a strategy that runs as Python goes in and out at every call.
+        self._arguments: tuple[Any, ...] | None = None
+        self._resume: Callable[..., int] = step
 
     def _prepare(self, own: OwnRun, bars: Sequence[Decisions]) -> _Own:
         """Lay out what a strategy sees, and compile it."""
@@ -219,20 +224,28 @@ class Simulation:
             self._account["timer_ns"] = self._account["timer_at_ns"] = (
                 -(-self._calls.start_ns[0] // strategy.timer_ns) * strategy.timer_ns
             )
-        return _Own(strategy, compiled, context, instance_of(strategy, record), record, table)
+        caller = Caller(strategy, instance_of(strategy, record), context)
+        return _Own(compiled, caller, record, table)
 
     @property
     def compiled(self) -> Compiled | None:
         """What of an own strategy was compiled, and what was not and why; None for a run without one."""
         return None if self._own is None else self._own.compiled
 
+    def call_often(self, handler: Handler, times: int) -> None:
+        """Call a handler of the run's own strategy again and again, as things stand: to see how fast it is."""
+        if self._own is not None and handler in self._own.compiled.handlers:
+            call_often(self._own.compiled.address, self._own.table.ctypes.data, self._account, int(handler), times)
+        elif self._own is not None:
+            self._own.caller.call_often(handler, times)
+
     def run(self, checkpoint: Callable[[Progress], None] = lambda _: None) -> Outcome:
         """Run to the end of the data. checkpoint: called between steps; what it raises ends the run."""
-        while (pause := self._step()) is not Pause.DONE:
-            if pause is Pause.CALL and self._own is not None:
-                call(self._own.instance, self._own.context)
+        while (pause := self._step()) != _DONE:
+            if pause == _CALL and self._own is not None:
+                self._own.caller.call()
                 continue
-            if pause is Pause.WANTS_TICKS:
+            if pause == Pause.WANTS_TICKS:
                 self._refill(int(self._account["wanted_feed"][0]))
             else:
                 self._drain()
@@ -251,18 +264,18 @@ class Simulation:
             int(self._account["lost_cancels"][0]),
         )
 
-    def _step(self) -> Pause:
+    def _step(self) -> int:
         try:
             return self._stepped()
         except Exception:
             # Compiled code knows the line that raised, but not who called it: as Python the same call says both.
             if self._own is not None and int(self._calls.event["kind"][0]) in self._own.compiled.handlers:
-                call(self._own.instance, self._own.context)
+                self._own.caller.call()
             raise
 
-    def _stepped(self) -> Pause:
-        return Pause(
-            step(
+    def _stepped(self) -> int:
+        if self._arguments is None:
+            self._arguments = (
                 self._orders,
                 self._symbols,
                 self._account,
@@ -283,7 +296,10 @@ class Simulation:
                 self._sample_ns,
                 self._samples,
             )
-        )
+            pause: int = step(*self._arguments)
+            self._resume = typed_entry(step)
+            return pause
+        return int(self._resume(*self._arguments))
 
     def _place(self, bars: Sequence[Decisions], spec: BacktestSpec) -> None:
         row = funding_row = 0
@@ -387,6 +403,7 @@ class Simulation:
         self._ticks = Feeds(time_ns, first, second, aggressor, *self._ticks[4:])
         wider = [wide(column) if is_book else column for column in self._depth[1:]]
         self._depth = DepthRows(self._ticks.time_ns, *wider)
+        self._arguments = None
 
     def _drain(self) -> None:
         rows, samples = int(self._account["log_rows"][0]), int(self._account["samples"][0])
@@ -411,10 +428,8 @@ class _Laid:
 class _Own(NamedTuple):
     """An own strategy under way. record, table: what compiled code reads by address, so they are kept."""
 
-    strategy: OwnStrategy
     compiled: Compiled
-    context: Context
-    instance: Strategy
+    caller: Caller
     record: Records
     table: Int64s
 

@@ -14,6 +14,7 @@ from daemon.research.own.failing import strategy_failed
 from daemon.research.own.listing import OwnParameter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from pathlib import Path
 
@@ -67,9 +68,18 @@ def check(source: bytes, file: str, rehearsal: Rehearsal | None = None, *, secon
     rehearsal: what to check for look-ahead as well. InvalidRequest STRATEGY_INVALID as of `loading.load`, and where it
     is not done within so many seconds or takes the process down; LOOK_AHEAD; StrategyFailed.
     """
+    found: Checked = apart(_checked, (source, file, rehearsal), file, seconds=seconds)
+    return found
+
+
+def apart(function: Callable[..., Any], arguments: tuple[Any, ...], file: str, *, seconds: float) -> Any:
+    """Call a function that runs a strategy's code in a worker process; killed when it takes too long. Errors as above.
+
+    file: the strategy's, for messages.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_main, args=(theirs, source, file, rehearsal), daemon=True)
+    process = context.Process(target=_main, args=(theirs, function, arguments, file), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -78,13 +88,12 @@ def check(source: bytes, file: str, rehearsal: Rehearsal | None = None, *, secon
             outcome = ours.recv()
             if isinstance(outcome, AtlasError):
                 raise outcome
-            found: Checked = outcome
-            return found
+            return outcome
         if ready:
             raise EOFError
     except EOFError:
         process.join()
-        raise _invalid(file, f"took its process down while it was loaded (exit code {process.exitcode})") from None
+        raise _invalid(file, f"took its process down while it ran (exit code {process.exitcode})") from None
     finally:
         process.kill()
         process.join()
@@ -96,17 +105,20 @@ def _invalid(file: str, why: str) -> InvalidRequest:
     return InvalidRequest(Code.STRATEGY_INVALID, f"{file}: {why}", {"file": file, "line": None})
 
 
-def _main(pipe: Connection, source: bytes, file: str, rehearsal: Rehearsal | None) -> None:
+def _main(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], file: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to handle
     try:
-        outcome: Any = _found(source, file)
-        if rehearsal is not None:
-            outcome = msgspec.structs.replace(outcome, look_ahead=_cut(rehearsal))
+        outcome: Any = function(*arguments)
     except AtlasError as error:
         outcome = error
     except Exception as error:  # noqa: BLE001 - the boundary of the process
         outcome = strategy_failed(error, file)
     pipe.send(outcome)
+
+
+def _checked(source: bytes, file: str, rehearsal: Rehearsal | None) -> Checked:
+    found = _found(source, file)
+    return found if rehearsal is None else msgspec.structs.replace(found, look_ahead=_cut(rehearsal))
 
 
 def _found(source: bytes, file: str) -> Checked:

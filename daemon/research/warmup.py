@@ -17,6 +17,7 @@ from daemon.engine import conditions, montecarlo, overfitting, probe, tick_bars
 from daemon.engine import simulate as backtests
 from daemon.engine.book import Book
 from daemon.engine.calibration import TradeBuckets
+from daemon.engine.calling import call_often
 from daemon.engine.clock_offset import LeastDelays
 from daemon.engine.columns import ATR
 from daemon.engine.deciding import ENTER_LONG
@@ -24,7 +25,7 @@ from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
 from daemon.engine.ladders import UNKNOWN, Ladders, with_dearest
 from daemon.engine.latency import delays_of, feed_delay, order_delay
-from daemon.engine.orders import Reference
+from daemon.engine.orders import ACCOUNT, Reference
 from daemon.engine.program import compile_strategies
 from daemon.engine.reality_check import reality_check
 from daemon.engine.simulate import Decisions
@@ -112,6 +113,7 @@ def warm_backtest() -> None:
         for kind in (backtests.QUOTES, backtests.TRADES)
     ]
     backtests.Simulation(msgspec.structs.replace(spec, fills="ticks"), [decided], feeds).run()
+    call_often(0, 0, np.zeros(1, dtype=ACCOUNT), 0, 0)
     delays = delays_of(Latency(feed_spread_ns=1, order_spread_ns=1), [None])
     feed_delay(delays, 0, 0)
     order_delay(delays, 0, 0)

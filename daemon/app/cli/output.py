@@ -32,7 +32,7 @@ def emit(columns: Columns, form: str) -> None:
         _table([columns])
 
 
-def emit_figures(figures: Mapping[str, float], form: str) -> None:
+def emit_figures(figures: Mapping[str, Any], form: str) -> None:
     """Print a bench's figures; json is one flat object."""
     if form == "json":
         import msgspec

@@ -174,6 +174,29 @@ def bench_api(
     emit_figures(benches.bench_api(wiring.rule_book(load(config)), seconds), form)
 
 
+@bench.command("book")
+def bench_book(
+    capture: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CAPTURE", help="A recording to replay; a simulated perpetual without.", show_default=False
+        ),
+    ] = None,
+    depth_rows: Annotated[
+        int, typer.Option(min=10_000, max=100_000_000, help="Changes of levels to repeat it to.")
+    ] = 4_000_000,
+    trade_rows: Annotated[
+        int, typer.Option(min=10_000, max=100_000_000, help="Trades for strategies that look at trades and bars.")
+    ] = 5_000_000,
+    form: Annotated[Format, typer.Option("--format", help="How to print the figures.")] = Format.TABLE,
+) -> None:
+    """Replay a book with a market maker's orders; call own strategies, compiled and as Python."""
+    from daemon.app import bench_book as benches
+    from daemon.app.cli.output import emit_figures
+
+    emit_figures(benches.bench_book(capture, depth_rows, trade_rows), form)
+
+
 @bench.command("validation")
 def bench_validation(
     form: Annotated[Format, typer.Option("--format", help="How to print the figures.")] = Format.TABLE,

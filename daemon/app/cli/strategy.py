@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
+from daemon.app.cli import strategy_bench
 from daemon.app.cli.backtest import read_configuration
 from daemon.app.cli.options import ConfigFile, DataDir, Format, Listing
 
@@ -21,8 +22,9 @@ _SUFFIX: Final = ".py"
 
 
 def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    app.add_typer(strategy, name="strategy", help="Write, list and check strategies of your own, in Python.")
+    """Add this module's commands, and those that have a module of their own."""
+    strategy_bench.register(strategy)
+    app.add_typer(strategy, name="strategy", help="Write, list, check and measure strategies of your own, in Python.")
 
 
 @strategy.command("new")
