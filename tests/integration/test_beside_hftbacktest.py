@@ -85,7 +85,8 @@ def library():
 
 
 def install(made, folder):
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(made), *WANTED]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [*pip, "--retries", "1", "--timeout", "15", "--no-deps", "--target", str(made), *WANTED]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError) as error:
