@@ -12,7 +12,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from daemon.app.bench_book_market import BookMarket
     from daemon.core.ticks import Ticks
-    from daemon.engine.own import OwnStrategy
+    from daemon.engine.own import Compiled, OwnStrategy
     from daemon.engine.simulate import Outcome
 
 _INSTRUMENT: Final = Instrument("bench", "BENCH")
@@ -149,7 +149,7 @@ def _stored_pass(folder: Path) -> tuple[float, int]:
 
 def _every_trade(trades: Ticks, folder: Path) -> dict[str, Any]:
     own = load(EVERY_TRADE, "every_trade.py")
-    took_s, outcome = _on_trades(own, trades, folder)
+    took_s, outcome, _ = _on_trades(own, trades, folder)
     return {
         "own_trades": trades.size,
         "own_trade_fills": outcome.log.size,
@@ -159,7 +159,7 @@ def _every_trade(trades: Ticks, folder: Path) -> dict[str, Any]:
 
 def _as_python(trades: Ticks) -> dict[str, Any]:
     own = load(IN_PYTHON, "in_python.py")
-    took_s, outcome = _on_trades(own, trades, None)
+    took_s, outcome, _ = _on_trades(own, trades, None)
     return {
         "python_bars": outcome.samples.time_ns.size,
         "python_bar_fills": outcome.log.size,
@@ -167,17 +167,23 @@ def _as_python(trades: Ticks) -> dict[str, Any]:
     }
 
 
-def _on_trades(own: OwnStrategy, trades: Ticks, folder: Path | None) -> tuple[float, Outcome]:
+class _Ran(NamedTuple):
+    took_s: float
+    outcome: Outcome
+    compiled: Compiled | None
+
+
+def _on_trades(own: OwnStrategy, trades: Ticks, folder: Path | None) -> _Ran:
     bars = decided(bars_of([trades], _BAR))
     chunks = chunks_of(trades)
-    outcomes: list[Outcome] = []
+    kept: list[tuple[Outcome, Compiled | None]] = []
 
     def run() -> None:
-        feeds = [Feed(0, TRADES, iter(chunks))]
         asked = OwnRun(own, {}, [], "" if folder is None else str(folder))
-        outcomes[:] = [Simulation(own_spec(own, "ticks"), [bars], feeds, own=asked).run()]
+        simulation = Simulation(own_spec(own, "ticks"), [bars], [Feed(0, TRADES, iter(chunks))], own=asked)
+        kept[:] = [(simulation.run(), simulation.compiled)]
 
-    return _medians_s([run])[0], outcomes[0]
+    return _Ran(_medians_s([run])[0], *kept[0])
 
 
 # A strategy's first run.

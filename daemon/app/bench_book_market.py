@@ -18,7 +18,7 @@ _START_NS: Final = 19_000 * NS_PER_DAY
 _EVENT_NS: Final = 52_000_000
 _EVENT_ROWS: Final = 34  # the median; the mean is 68
 _EVENT_SPREAD: Final = 1.17  # of the logarithm, as in all that follow
-_MOVE_TICKS: Final = 8.0
+_MOVES, _MOVE_TICKS = 0.2, 18.0  # share of the events that move the best levels, and how far
 _DISTANCE_TICKS, _DISTANCE_SPREAD = 409, 1.3
 _FAR, _FAR_TICKS = 0.01, 500_000
 _SIZE, _SIZE_SPREAD = 132, 2.0
@@ -61,7 +61,8 @@ def simulated(depth_rows: int) -> BookMarket:
     """Simulate a perpetual with the statistics of a busy one: most changes within 1,000 ticks of the best."""
     rng = np.random.default_rng(20_240_808)
     count = max(1, min(depth_rows, _ROUND_ROWS) // (2 * _EVENT_ROWS))
-    middle = _PRICE + np.cumsum(np.rint(rng.normal(0.0, _MOVE_TICKS, count)).astype(np.int64))
+    steps = np.rint(rng.normal(0.0, _MOVE_TICKS, count)).astype(np.int64) * (rng.random(count) < _MOVES)
+    middle = _PRICE + np.cumsum(steps)
     trades, depth = _trades(rng, middle), _depth(rng, middle)
     return repeated(trades, depth, depth_rows)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from daemon.app.bench_book import chunks_of, decided, depth_chunks_of, own_spec
-from daemon.app.bench_book_market import simulated
+from daemon.app.bench_book_market import lengthened, simulated
 from daemon.core.market import Timeframe
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.own import NAMES, Handler, compile_strategy
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from daemon.engine.own import OwnStrategy
 
 _ENOUGH_S: Final = 0.2
+_TRADES: Final = 1_000_000
+"""Where the book is not needed."""
+
 _FIRST_CALLS: Final = 64
 _GROWTH: Final = 4
 
@@ -74,10 +77,11 @@ def _fills(own: OwnStrategy) -> str:
 
 def _run(own: OwnStrategy, folder: str, market: BookMarket, symbols: int) -> dict[str, Any]:
     fills = _fills(own)
-    bars = bars_of([market.trades], Timeframe.SEC_1)
+    of_market = market.trades if fills == "book" else lengthened(market.trades, _TRADES)
+    bars = bars_of([of_market], Timeframe.SEC_1)
     columns = IndicatorColumns(bars)
     values = np.array([columns[name] for name in own.columns.values()]).reshape(len(own.columns), bars.size)
-    trades, depth = chunks_of(market.trades), depth_chunks_of(market.depth)
+    trades, depth = chunks_of(of_market), depth_chunks_of(market.depth)
     feeds = []
     for symbol in range(symbols):
         if fills != "bars":

@@ -18,7 +18,6 @@ from daemon.engine import (
     clock_offset,
     conditions,
     latency,
-    loop,
     montecarlo,
     overfitting,
     probe,
@@ -93,9 +92,38 @@ def trade(bars):
         funding = (funding_ns, np.full(funding_ns.size, 1e-4))
         series = simulate.Decisions(close_ns, np.array(bars[1:]), signals, atr, sigma, day_volume, *funding)
         ticks_of = (close_ns, bars.close, bars.volume)
-        feeds = [simulate.Feed(0, kind, iter([simulate.Chunk(*ticks_of)])) for kind in (loop.TRADES, loop.QUOTES)]
+        feeds = [
+            simulate.Feed(0, kind, iter([simulate.Chunk(*ticks_of)])) for kind in (simulate.TRADES, simulate.QUOTES)
+        ]
         outcome = simulate.Simulation(spec, [series], feeds if fills == "ticks" else ()).run()
         trades.trades_of(outcome.log, 1, int(Reference.CLOSE))
+
+
+def replay(bars):
+    """Run the loop over a book whose decimals grow, and call a handler of nobody."""
+    market = backtest.Market(instrument=Instrument("test", "A"), source=Timeframe.HOUR_1)
+    spec = backtest.BacktestSpec(
+        name="made up",
+        markets=(market,),
+        timeframe=Timeframe.HOUR_1,
+        program=backtest.Rules(),
+        costs=backtest.Costs(maker_rate=0.0, taker_rate=0.001),
+        fills="book",
+    )
+    unknown, nothing = np.full(bars.size, np.nan), bars.start_ns[:0]
+    columns = bars.start_ns + NS_PER_HOUR, np.array(bars[1:]), np.zeros(bars.size, dtype=np.uint8)
+    series = simulate.Decisions(*columns, unknown, unknown, unknown, nothing, unknown[:0])
+    side = np.array([1, -1], dtype=np.int8)
+    depth = [
+        simulate.DepthChunk(
+            np.full(2, bars.start_ns[0] + each), np.full(2, each), side, np.array([99, 101]) * 10**each,
+            np.array([1, 1]), np.full(2, 1 - each, dtype=np.int8), each, each,
+        )
+        for each in (0, 1)
+    ]  # fmt: skip
+    trade = simulate.Chunk(bars.start_ns, bars.close, bars.volume, np.ones(bars.size, dtype=np.int8))
+    feeds = [simulate.Feed(0, simulate.TRADES, iter([trade])), simulate.Feed(0, simulate.DEPTH, iter(depth))]
+    simulate.Simulation(spec, [series], feeds).run()
 
 
 def delay(bars):
@@ -135,6 +163,7 @@ def specialisations():
         )
         use_everything(bars)
         trade(bars)
+        replay(bars)
         delay(bars)
         resample(bars)
     use_everything(bars.rows(50, 650))
