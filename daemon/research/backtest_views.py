@@ -41,7 +41,7 @@ _TIMES: Final = frozenset({"timestamp", "decidedAt", "entryTime", "exitTime"})
 
 # Words of stored numbers; of references those of `engine.orders.Reference`, which is slow to load.
 _REASONS: Final = [EXIT_WORDS.get(reason, "entry") for reason in Reason]
-REFERENCES: Final = ("open", "level", "trade", "quote", "close")
+REFERENCES: Final = ("open", "level", "trade", "quote", "close", "book")
 
 Block: TypeAlias = dict[str, NDArray[Any]]
 """Equally long columns by the names of the app: times int64 ns, numbers (NaN for none), booleans, object texts."""
