@@ -208,7 +208,7 @@ def _move(books: Books, symbol: int, middle: int) -> None:
         held = books.sizes[symbol, side].copy()
         books.sizes[symbol, side, :] = 0
         books.bits[symbol, side, :] = np.uint64(0)
-        kept = 0
+        kept: Any = np.int64(0)
         count = _far_count(books, symbol, side)
         ticks, sizes = books.far_ticks[symbol, side], books.far_sizes[symbol, side]
         for place in range(count):

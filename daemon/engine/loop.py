@@ -31,7 +31,7 @@ from daemon.engine.working import rearm
 _OPEN, _TRADE, _CLOSE = constants([Reference.OPEN, Reference.TRADE, Reference.CLOSE])
 (_MANUAL,) = constants([Reason.MANUAL])
 _DONE, _WANTS_TICKS, _LOG_FULL, _BREATH, _CALL = constants(Pause)
-_FIRST, _NEVER_NS = constants([0, NEVER_NS])
+_FIRST, _NONE, _NEVER_NS = constants([0, -1, NEVER_NS])
 (_FILLED,) = constants([Status.FILLED])
 
 # Handlers of an own strategy, as of `own.Handler`.
@@ -131,7 +131,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         for symbol in range(count):
             if symbols[symbol].row < symbols[symbol].stop_row:
                 bar_ns = min(bar_ns, bars.close_ns[symbols[symbol].row])
-        feed, tick_ns, until_ns = -1, _NEVER_NS, _NEVER_NS
+        feed, tick_ns, until_ns = _NONE, _NEVER_NS, _NEVER_NS
         for each in range(feeds):
             if ticks.at[each] < ticks.stop[each]:
                 time_ns = ticks.time_ns[each, ticks.at[each]]
@@ -147,7 +147,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         if bar_ns == NEVER_NS and feed < 0:
             break
         now_ns = min(bar_ns, tick_ns)
-        due_ns, wake_symbol = _NEVER_NS, -1
+        due_ns, wake_symbol = _NEVER_NS, _NONE
         if is_own or on_book:
             # Messages, orders on their way to a book, and timers that are due before it.
             if account[0].first_message < account[0].next_message:
@@ -297,7 +297,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         begun = at
         stop = min(stop, at + budget)
         if ticks.kind[feed] == DEPTH:
-            tells = tells_books and tick_ns >= start_ns
+            tells: Any = np.int64(tells_books and tick_ns >= start_ns)
             at = replay(
                 books,
                 depth,

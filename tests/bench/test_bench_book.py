@@ -34,6 +34,12 @@ def market():
     return markets.simulated(20_000)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where strategies are compiled to: each takes seconds."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 def test_the_simulated_book_is_never_crossed_and_as_narrow_as_a_busy_one(market):
     book = Book()
     book.apply(market.depth)
@@ -77,10 +83,10 @@ def test_a_recording_is_read_and_one_without_depth_refused(monkeypatch):
         markets.recorded(CAPTURE, 1)
 
 
-def test_a_market_maker_is_filled_from_arrays_and_from_the_store(market, tmp_path, monkeypatch):
+def test_a_market_maker_is_filled_from_arrays_and_from_the_store(market, folder, monkeypatch):
     monkeypatch.setattr(bench, "_PASSES", 1)
     monkeypatch.setattr(bench, "_elsewhere", lambda run: run())
-    figures = bench._arrays(market, tmp_path) | bench._from_store(market, tmp_path)  # noqa: SLF001
+    figures = bench._arrays(market, folder) | bench._from_store(market, folder)  # noqa: SLF001
     check(figures)
     assert figures["depth_fills"] > 10
 
@@ -96,11 +102,11 @@ def test_every_trade_reaches_a_compiled_strategy_and_every_bar_one_in_python(mar
     assert [each.handler for each in ran.compiled.uncompiled] == [Handler.BAR]
 
 
-def test_a_strategy_is_compiled_once_for_all_processes(tmp_path, monkeypatch):
+def test_a_strategy_is_compiled_once_for_all_processes(folder, monkeypatch):
     monkeypatch.setattr(bench, "_FEW_ROWS", 2_000)
-    assert bench._first_run(str(tmp_path)) > 0  # noqa: SLF001
-    kept = sorted(tmp_path.glob("*.nbc"))
+    assert bench._first_run(str(folder)) > 0  # noqa: SLF001
+    kept = sorted(folder.glob("*.nbc"))
     assert len(kept) == 1
     before = kept[0].stat().st_mtime_ns
-    assert bench._first_run(str(tmp_path)) > 0  # noqa: SLF001
-    assert [each.stat().st_mtime_ns for each in sorted(tmp_path.glob("*.nbc"))] == [before]
+    assert bench._first_run(str(folder)) > 0  # noqa: SLF001
+    assert [each.stat().st_mtime_ns for each in sorted(folder.glob("*.nbc"))] == [before]
