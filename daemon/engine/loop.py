@@ -1,7 +1,7 @@
 """The one loop over events: bars, trades, quotes, funding and listed orders of many symbols in order of time.
 
-It is long because numba counts references at every call that passes arrays: what happens at every bar and every tick is
-written out here, and only what is rare is called.
+It is long because what happens at every bar and every tick is written out here, where a call would cost more than what
+it does; what is rare is called.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
     last_event = account[0].events + budget
     modes, event = calls.modes, calls.event
     address, table = calls.places[0], calls.places[1]
-    start_ns, timer_every_ns = calls.start_ns[0], calls.timer_ns[0]
+    told_from_ns, timer_every_ns = calls.start_ns[0], calls.timer_ns[0]
     is_own = bool(modes[_ON_BAR] | modes[_ON_TRADE] | modes[_ON_BOOK] | modes[_ON_FILL] | modes[_ON_TIMER])
     tells_trades, tells_books = modes[_ON_TRADE] != 0, modes[_ON_BOOK] != 0
     message_width_ns = 0 if on_ticks else width_ns
@@ -264,7 +264,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 if wants:
                     decide(desk, symbol, bar_ns, bars.values[3, row], signals, bars.atr[row])
                     rearm(desk, symbol)
-                if modes[_ON_BAR] != 0 and bar_ns > start_ns:
+                if modes[_ON_BAR] != 0 and bar_ns > told_from_ns:
                     calls.waiting[account[0].calls].kind = _ON_BAR
                     calls.waiting[account[0].calls].symbol = symbol
                     account[0].calls += 1
@@ -355,7 +355,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                     market.best = max(market.best, price)
                     market.worst = min(market.worst, price)
                 account[0].now_ns = time_ns
-                if time_ns < start_ns:
+                if time_ns < told_from_ns:
                     continue
                 delay_ns = feed_ns if is_steady else feed_delay(delays, symbol, time_ns)
                 account[0].seen_ns = max(account[0].seen_ns, time_ns + delay_ns)
