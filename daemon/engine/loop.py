@@ -297,7 +297,7 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
         begun = at
         stop = min(stop, at + budget)
         if ticks.kind[feed] == DEPTH:
-            tells: Any = np.int64(tells_books and tick_ns >= start_ns)
+            tells: Any = np.int64(tells_books and tick_ns >= told_from_ns)
             at = replay(
                 books,
                 depth,
