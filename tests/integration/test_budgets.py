@@ -13,6 +13,7 @@ from daemon.research.backtests import Backtests
 from daemon.research.budgets import Budget, Watch
 from daemon.research.executors import ProcessExecutor, ThreadExecutor
 from daemon.research.optimization.records import OptimizationJob, Optimized
+from daemon.research.strategies import RuleBook
 from daemon.research.worker import WorkerSetup
 from daemon.store.bars import BarStore
 from daemon.store.env import Environment, StoreConfig
@@ -30,7 +31,7 @@ def _configurations_are_names(monkeypatch):
 
 
 def service(env, executor):
-    backtests = Backtests(env, BarStore(env), None, {}, executor, budget=BUDGET)
+    backtests = Backtests(env, BarStore(env), RuleBook(()), {}, executor, budget=BUDGET)
     backtests.spool, backtests.executor = env.path.parent / "spool", executor
     return backtests
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from naive import book as naive
+from naive import level_book as naive
 from simulated import WIDTH_NS
 
 from daemon.core.errors import AtlasError

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from naive import book as naive
+from naive import level_book as naive
 
 from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, ticks
 from daemon.engine.book import Book

@@ -5,8 +5,8 @@ from collections import defaultdict
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive.book import Book
 from naive.book_matching import Command, Fill, Matching, Row, Trade, events_of
+from naive.level_book import Book
 from scripted import STOP, Case, joined, quickly, slowly
 
 from daemon.core.backtest import Queue
