@@ -92,7 +92,7 @@ def run(
     wanted = with_strategy_file(wanted, configuration, settings, folder)
     wiring.check_cache()
     if wiring.is_cache_cold("loop.step"):
-        typer.echo("first backtest on this machine: compiling the kernels once, about half a minute", err=True)
+        typer.echo("first backtest on this machine: compiling the kernels once, about a minute", err=True)
     with wiring.writer(settings, folder, "backtest", executor, 1) as writer:
         status = follow(writer, wanted, priority, name)
     check_completed(status)

@@ -181,7 +181,7 @@ def _work(
     folder = settings.data_dir(data_dir)
     wiring.check_cache()
     if wiring.is_cache_cold("loop.step"):
-        typer.echo("first run on this machine: compiling the kernels once, about half a minute", err=True)
+        typer.echo("first run on this machine: compiling the kernels once, about a minute", err=True)
     with wiring.writer(settings, folder, "optimize", "threads", 1) as writer:
         status = _follow(writer, start(writer))
     if status.status != "completed":

@@ -72,7 +72,7 @@ def warmup(
     wiring.check_cache()
     book = wiring.rule_book(load(config))
     if wiring.is_cache_cold():
-        typer.echo("compiling the kernels once, about half a minute", err=True)
+        typer.echo("compiling the kernels once, about a minute", err=True)
     began = time.perf_counter()
     from daemon.research.warmup import warm_all
 
