@@ -41,6 +41,7 @@ _DONE, _CALL = int(Pause.DONE), int(Pause.CALL)
 _LOG_ROWS: Final = 32_768
 _SAMPLES: Final = 65_536
 _EVENTS_A_STEP: Final = 2_000_000
+_CALLS_A_BREATH: Final = 1_000
 
 
 class Chunk(NamedTuple):
@@ -241,11 +242,14 @@ class Simulation:
 
     def run(self, checkpoint: Callable[[Progress], None] = lambda _: None) -> Outcome:
         """Run to the end of the data. checkpoint: called between steps; what it raises ends the run."""
+        calls = 0
         while (pause := self._step()) != _DONE:
             if pause == _CALL and self._own is not None:
                 self._own.caller.call()
-                continue
-            if pause == Pause.WANTS_TICKS:
+                calls += 1
+                if calls % _CALLS_A_BREATH:
+                    continue
+            elif pause == Pause.WANTS_TICKS:
                 self._refill(int(self._account["wanted_feed"][0]))
             else:
                 self._drain()
@@ -276,26 +280,10 @@ class Simulation:
     def _stepped(self) -> int:
         if self._arguments is None:
             self._arguments = (
-                self._orders,
-                self._symbols,
-                self._account,
-                self._settings,
-                self._costs,
-                self._listed,
-                self._closes,
-                self._ladders,
-                self._ticks,
-                self._depth,
-                self._books,
-                self._calls,
-                self._delays,
-                self._width_ns,
-                _EVENTS_A_STEP,
-                self._spare,
-                self._log,
-                self._sample_ns,
-                self._samples,
-            )
+                self._orders, self._symbols, self._account, self._settings, self._costs, self._listed, self._closes,
+                self._ladders, self._ticks, self._depth, self._books, self._calls, self._delays, self._width_ns,
+                _EVENTS_A_STEP, self._spare, self._log, self._sample_ns, self._samples,
+            )  # fmt: skip
             pause: int = step(*self._arguments)
             self._resume = typed_entry(step)
             return pause

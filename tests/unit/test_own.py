@@ -249,6 +249,21 @@ def test_an_index_out_of_bounds_and_a_division_by_nothing_raise_as_in_python():
         simulation(Dividing, flat(9)).run()
 
 
+def test_a_run_that_goes_through_python_at_every_bar_can_be_ended():
+    class Slow(Strategy):
+        def on_bar(self, context, bar):
+            {}.get(object())
+
+    class EndedHereError(Exception):
+        pass
+
+    def end(_):
+        raise EndedHereError
+
+    with pytest.raises(EndedHereError):
+        simulation(Slow, flat(1_100)).run(end)
+
+
 def test_timers_keep_their_own_time():
     class Ticking(Strategy):
         at = np.zeros(8, dtype=np.int64)
