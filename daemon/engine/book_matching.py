@@ -203,7 +203,7 @@ def _meets_own(desk: Desk, symbol: int, place: int, tick: int) -> bool:
         return True
     nothing_before: Any = np.int64(NO_BID) * side
     while True:
-        other = _first_reached(desk, symbol, -side, tick, nothing_before, 0)
+        other = _first_reached(desk, symbol, -side, tick, nothing_before, _FIRST)
         if other == _NOTHING:
             return False
         if settings[0].self_trade != CANCEL_NEWEST:

@@ -496,7 +496,9 @@ async def test_clients_get_what_they_subscribed_to(api):
         for name, client in clients.items():
             await client.ask("status")
             got[name] = "".join(frame["payload"]["id"] for frame in client.unread)
-    assert got == {"all": "abo", "name": "ab", "room": "o", "run": "b", "symbol": "b", "key": "b"}
+    # Progress waits for nothing, facts for the disk: it may pass one.
+    assert sorted(got.pop("all")) == ["a", "b", "o"]
+    assert got == {"name": "ab", "room": "o", "run": "b", "symbol": "b", "key": "b"}
 
 
 async def test_subscriptions_add_up_and_are_taken_back(api, client):
