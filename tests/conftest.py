@@ -42,6 +42,10 @@ def _own_folders(tmp_path_factory):
         yield
 
 
+_KERNEL_FREE = {"adapters", "house"}
+"""Folders of tests that need no kernels, or few."""
+
+
 class Compilation(NamedTuple):
     """What a process said that compiled every kernel into an empty cache, and this cache.
 
@@ -77,8 +81,17 @@ def compiled_anew(tmp_path_factory):
 def _kernels(request):
     """Where all tests run, kernels are compiled before the first one that may need them: a daemon starts in seconds."""
     is_asked_for = any("compiled_anew" in item.fixturenames for item in request.session.items)
-    if is_asked_for and "adapters" not in request.path.parts:
+    if is_asked_for and _KERNEL_FREE.isdisjoint(request.path.parts):
         request.getfixturevalue("compiled_anew")
+
+
+def pytest_collection_modifyitems(items):
+    """Let one process compile at once, and the others do first what needs no kernels."""
+    items.sort(key=lambda item: 0 if item.path.name == "test_jit.py" else 1 if _is_kernel_free(item.path) else 2)
+
+
+def _is_kernel_free(path):
+    return not _KERNEL_FREE.isdisjoint(path.parts)
 
 
 @pytest.fixture(scope="session")

@@ -154,8 +154,10 @@ def test_the_same_configuration_has_the_same_fingerprint(daemon, done):
 
 
 def test_backtests_that_wait_can_be_cancelled_once(daemon):
-    waiting = [submit(daemon, {"config": CONFIG, "priority": "low"}) for _ in range(20)]
-    last = waiting[-1]
+    paths = {"monteCarlo": {"enabled": True, "iterations": 300_000}}
+    for _ in range(8):  # both workers are busy with these
+        submit(daemon, {"config": CONFIG | {"validation": paths}})
+    last = submit(daemon, {"config": CONFIG, "priority": "low"})
     cancelled = ask(daemon, f"/{last}/cancel", "POST", {})
     assert (cancelled.status, cancelled.body["status"], cancelled.body["errorCode"]) == (200, "cancelled", "CANCELLED")
     assert refusal(daemon, f"/{last}/cancel", "POST", {}) == (409, "BACKTEST_FINISHED")

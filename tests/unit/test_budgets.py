@@ -85,7 +85,8 @@ def test_a_process_that_has_ended_is_told():
 @linux
 def test_the_limit_is_lifted_when_a_run_has_ended():
     def reserve():
-        return np.empty(budgets.SPARE_BYTES + 64 * MIB, dtype=np.uint8)
+        # So much that what the process frees meanwhile does not make room for it.
+        return np.empty(budgets.SPARE_BYTES + 1_024 * MIB, dtype=np.uint8)
 
     with pytest.raises(MemoryError), bounded_memory(Budget(600.0, 32 * MIB)):
         reserve()
