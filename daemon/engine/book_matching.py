@@ -12,9 +12,9 @@ import numpy as np
 from daemon.engine.fills import fill, fits
 from daemon.engine.jit import constants, kernel
 from daemon.engine.levels import NO_ASK, NO_BID, Books, next_level, set_level, size_at
-from daemon.engine.matching import expire, liquidate, stop_or_trail
+from daemon.engine.matching import expire, see_price, stop_or_trail
 from daemon.engine.orders import CANCEL_NEWEST, CANCEL_OLDEST, Desk, Force, Kind, Reference, Status
-from daemon.engine.working import DUST, end, liquidation_price, rearm, sweep
+from daemon.engine.working import DUST, end, rearm, sweep
 
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = constants(Kind)
 _GTC, _IOC, _FOK = constants(Force)
@@ -244,16 +244,8 @@ def _first_reached(desk: Desk, symbol: int, side: int, tick: int, after_level: i
 @kernel
 def at_trade(desk: Desk, books: Books, symbol: int, price: float, size: float, aggressor: int, now_ns: int) -> None:
     """Let a symbol's orders meet a trade. aggressor: 1 bought, -1 sold, 0 unknown. size: base units."""
-    orders, symbols, account, settings = desk.orders, desk.symbols, desk.account, desk.settings
-    account[0].now_ns = now_ns
-    expire(desk, symbol, now_ns)
-    held = symbols[symbol].quantity
-    if held != 0.0:
-        symbols[symbol].best = max(symbols[symbol].best, price)
-        symbols[symbol].worst = min(symbols[symbol].worst, price)
-        level = liquidation_price(symbols, settings, symbol)
-        if (held > 0.0 and price <= level) or (held < 0.0 and price >= level):
-            liquidate(desk, symbol, price, _TRADE)
+    orders, symbols = desk.orders, desk.symbols
+    see_price(desk, symbol, price, now_ns, _TRADE)
     tick: Any = np.int64(np.rint(price * books.state[symbol].scale))
     left = size
     if aggressor <= 0:

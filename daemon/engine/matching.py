@@ -63,7 +63,22 @@ def _is_through(settings: Records, side: int, limit: float, price: float) -> boo
 
 
 @kernel
-def at_price(  # noqa: C901 - a branch an order type
+def see_price(desk: Desk, symbol: int, price: float, now_ns: int, reference_kind: int) -> None:
+    """End orders whose time is over, and let a position see a price, which may liquidate it."""
+    symbols, account = desk.symbols, desk.account
+    account[0].now_ns = now_ns
+    expire(desk, symbol, now_ns)
+    held = symbols[symbol].quantity
+    if held != 0.0:
+        symbols[symbol].best = max(symbols[symbol].best, price)
+        symbols[symbol].worst = min(symbols[symbol].worst, price)
+        level = liquidation_price(symbols, desk.settings, symbol)
+        if (held > 0.0 and price <= level) or (held < 0.0 and price >= level):
+            liquidate(desk, symbol, price, reference_kind)
+
+
+@kernel
+def at_price(
     desk: Desk,
     symbol: int,
     price: float,
@@ -75,16 +90,8 @@ def at_price(  # noqa: C901 - a branch an order type
 
     size: base units the price offers to resting orders. Orders arrive whose time has come.
     """
-    orders, symbols, account, settings = desk.orders, desk.symbols, desk.account, desk.settings
-    account[0].now_ns = now_ns
-    expire(desk, symbol, now_ns)
-    held = symbols[symbol].quantity
-    if held != 0.0:
-        symbols[symbol].best = max(symbols[symbol].best, price)
-        symbols[symbol].worst = min(symbols[symbol].worst, price)
-        level = liquidation_price(symbols, settings, symbol)
-        if (held > 0.0 and price <= level) or (held < 0.0 and price >= level):
-            liquidate(desk, symbol, price, reference_kind)
+    orders, symbols, settings = desk.orders, desk.symbols, desk.settings
+    see_price(desk, symbol, price, now_ns, reference_kind)
     offered = size
     place = _FIRST
     # Orders that fills send are met in the same round.
