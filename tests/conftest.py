@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,8 +87,14 @@ def _kernels(request):
 
 
 def pytest_collection_modifyitems(items):
-    """Let one process compile at once, and the others do first what needs no kernels."""
-    items.sort(key=lambda item: 0 if item.path.name == "test_jit.py" else 1 if _is_kernel_free(item.path) else 2)
+    """Let one process compile at once, and the other do first what needs no kernels; then the largest files first."""
+    sizes = Counter(item.path for item in items)
+
+    def place(item):
+        turn = 0 if item.path.name == "test_jit.py" else 1 if _is_kernel_free(item.path) else 2
+        return turn, -sizes[item.path], str(item.path)
+
+    items.sort(key=place)
 
 
 def _is_kernel_free(path):
