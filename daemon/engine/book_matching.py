@@ -297,8 +297,8 @@ def at_book(desk: Desk, books: Books, symbol: int, now_ns: int) -> None:
     """Let orders meet a book after an event: resting ones that the other side reaches, then those that wait to take."""
     orders, symbols, account = desk.orders, desk.symbols, desk.account
     account[0].now_ns = now_ns
-    books.state[symbol].is_reached = 0
     if book_is_sound(books, symbol):
+        books.state[symbol].is_reached = 0  # while it is not, whom it had reached is not known to be free of it
         _meet_book(desk, books, symbol, _BUYS)
         _meet_book(desk, books, symbol, _SELLS)
         place = _FIRST

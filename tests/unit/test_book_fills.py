@@ -228,6 +228,13 @@ def test_what_a_book_shows_across_is_given_once_the_better_price_first():
     assert filled(book(), buy(1, 2, 99), buy(1, 2, 100, order=2), down) == [(2, 2, 2, 100), (2, 1, 1, 99)]
 
 
+def test_what_a_book_shows_across_is_new_once_the_other_side_was_away_though_it_was_crossed_before():
+    crossed = bid(5, 99, 11)
+    back = book(6, bids={98: 5}, asks={100: 3}, is_after_gap=True)
+    fills = filled(book(bids={98: 5}, asks={102: 1}), buy(1, 13, 99), ask(4, 99, 5), crossed, back, ask(8, 99, 4))
+    assert fills == [(4, 1, 5, 99), (8, 1, 4, 99)]
+
+
 def test_in_a_crossed_book_nothing_is_reached_and_nothing_taken():
     crossed = ask(2, 99, 3)
     ran = played(book(), buy(1, 9, 100), crossed, sell(3, 1, order=2))
