@@ -11,6 +11,7 @@ import numpy as np
 from daemon.core.backtest import OrderList, Own, Reason
 from daemon.core.errors import Code, JobFailed
 from daemon.core.market import NS_PER_SECOND
+from daemon.engine.orders import NEVER_NS
 from daemon.engine.simulate import Simulation
 from daemon.research.backtest_config.own import is_called_on_bars
 from daemon.research.backtest_market import decided, grid_orders
@@ -48,7 +49,7 @@ def check_look_ahead(
     """Compare runs on the beginnings of the data with that on all of them.
 
     Runs on bars, also where the backtest is over ticks or a book: bars are what strategies decide by. folder: of own
-    strategies; one that is not called for bars or times is not checked.
+    strategies; one that is not called for bars or times, or enters nothing on them, is not checked.
     JobFailed LOOK_AHEAD where they differ; the message names the first order or signal that does.
     """
     if isinstance(spec.program, OrderList):
@@ -60,6 +61,8 @@ def check_look_ahead(
             return LookAhead(is_checked=False, cuts=[], words="the strategy is not called for bars or times")
         spec = msgspec.structs.replace(spec, fills="bars")
     whole = _run(spec, series, year_days, checkpoint, folder)
+    if isinstance(spec.program, Own) and not _before(whole.log, NEVER_NS).size:
+        return LookAhead(is_checked=False, cuts=[], words="on bars, where this is checked, the strategy enters nothing")
     cuts = []
     for share in SHARES:
         rows = [each.warmup + int(share * each.bars.size) for each in series]

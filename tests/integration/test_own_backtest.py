@@ -114,6 +114,13 @@ def test_what_a_strategy_raises_at_bar_300_is_told_by_its_line(store, book, tmp_
     assert error.details["traceback"][-1].endswith('in on_bar: raise ZeroDivisionError("at last")')
 
 
+def test_a_strategy_that_enters_nothing_on_bars_is_not_said_to_be_checked(store, book, tmp_path):
+    result = run(store, book, config_of(book, "        context.submit(BUY, context.bid())\n"), tmp_path)
+    assert (result.look_ahead.is_checked, result.look_ahead.cuts) == (False, [])
+    assert "enters nothing" in result.look_ahead.words
+    assert not any(each.name == "look-ahead" for each in result.verdict.checks)
+
+
 def test_a_strategy_that_looks_ahead_is_found_out(store, book, tmp_path):
     body = """
         row = context.symbols["row"][0]
