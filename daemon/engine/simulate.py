@@ -430,8 +430,11 @@ def _ladders_of(spec: BacktestSpec, bars: Sequence[Decisions]) -> Ladders:
 
 
 def _joined(columns: list[Records]) -> Records:
-    """Lay columns, or parts of one, one after another; a single one as it is."""
-    return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=-1)
+    """Lay columns, or parts of one, one after another; a single one as it is.
+
+    In C order, as kernels take them: of a bar here and none there NumPy may make a matrix in Fortran order.
+    """
+    return np.ascontiguousarray(columns[0] if len(columns) == 1 else np.concatenate(columns, axis=-1))
 
 
 __all__ = ["DEPTH", "QUOTES", "TRADES", "Chunk", "Decisions", "Feed", "Outcome", "Progress", "Samples", "Simulation"]
