@@ -36,5 +36,7 @@ def typed_entry(compiled: Any) -> Callable[..., Any]:
 
     Finding out the types of fifty arrays of records takes longer than most calls of a strategy.
     """
-    (overload,) = compiled.overloads.values()
+    overload, *others = compiled.overloads.values()
+    if others:
+        raise AssertionError(f"{compiled.py_func.__name__} was called with arguments of several types")
     return cast("Callable[..., Any]", overload.entry_point)

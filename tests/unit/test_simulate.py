@@ -31,6 +31,7 @@ from simulated import (
 from daemon.core import backtest as spec_of
 from daemon.core.backtest import Account, EntryOrder, Fixed, FixedBps, FixedFractional, Latency, VolumeWeighted
 from daemon.engine.feeds import TRADES
+from daemon.engine.loop import step
 from daemon.engine.settings import listed_orders
 from daemon.engine.simulate import Chunk, Feed, Progress, Simulation
 
@@ -40,6 +41,13 @@ ONE = Fixed(quantity=1.0)
 
 
 # Decisions.
+
+
+def test_a_symbol_without_bars_beside_symbols_of_one_bar_needs_no_other_loop():
+    # NumPy joins such columns in Fortran order: for these the loop was compiled a second time, for a minute.
+    for lengths in ((2, 2, 2), (0, 1, 1)):
+        trade([flat(length) for length in lengths], sizing=ONE)
+    assert len(step.signatures) == 1
 
 
 def test_a_signal_at_a_close_fills_at_the_next_open():
