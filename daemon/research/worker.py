@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from daemon.research.jobs import Job
     from daemon.research.strategies import RuleBook
+    from daemon.research.warming import IdleWarming
     from daemon.store.bars import BarStore
 
 _log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ def worker_main(pipe: Connection, setup: WorkerSetup) -> None:
     from daemon.research.jobs import JobRunner
     from daemon.research.own.folder import StrategyFolder
     from daemon.research.strategies import RuleBook
+    from daemon.research.warming import IdleWarming
     from daemon.research.warmup import warm_backtest, warm_probe, warm_validation
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment
@@ -114,22 +116,21 @@ def worker_main(pipe: Connection, setup: WorkerSetup) -> None:
     warm_probe(book)
     with Environment(setup.data_dir, setup.store, readonly=True) as env:
         runner = (setup.runner or JobRunner)(BarStore(env), book)
-        try:
+        # Backtests have larger kernels, then there are those of their validation: a minute's work, once a machine.
+        warming = IdleWarming((warm_backtest, warm_validation), _IDLE_S)
+        with suppress(EOFError, BrokenPipeError):
             pipe.send(READY)
-            # Backtests have larger kernels: they are loaded when there is nothing better to do, and those of their
-            # validation when there still is not.
-            for warm, after_s in ((warm_backtest, _IDLE_S), (warm_validation, 0.0)):
-                if not pipe.poll(after_s):
-                    warm()
             while True:
                 job = pipe.recv()
                 if job != CANCEL:  # one that came after its job was done
-                    pipe.send(_outcome(runner, job, pipe))
-        except (EOFError, BrokenPipeError):
-            return
+                    with warming.paused():
+                        outcome = _outcome(runner, job, pipe, warming)
+                    pipe.send(outcome)
+    if not warming.is_done:
+        os._exit(0)  # a compiler at work does not survive the interpreter's own end
 
 
-def _outcome(runner: Runner, job: Job, pipe: Connection) -> Any:
+def _outcome(runner: Runner, job: Job, pipe: Connection, warming: IdleWarming) -> Any:
     def checkpoint() -> None:
         if pipe.poll():
             pipe.recv()
@@ -138,6 +139,10 @@ def _outcome(runner: Runner, job: Job, pipe: Connection) -> Any:
     budget = budget_of(job)
     if budget is None:
         return _told(runner, job, pipe, checkpoint)
+    try:
+        warming.join(checkpoint)  # what the warming takes is not the job's
+    except JobFailed as cancelled:
+        return cancelled
     pipe.send(BEGUN)
     outcome = _told(runner, job, pipe, checkpoint, budget)
     if isinstance(outcome, AtlasError):
