@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from daemon.research.plans import TRADE_STREAMS, no_depth
 from daemon.research.selection import Digest, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from daemon.core.backtest import BacktestSpec
     from daemon.core.market import Instrument, TsNs
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from daemon.research.backtest_market import Loaded
     from daemon.store.bars import BarStore
 
-_AnyChunk = TypeVar("_AnyChunk", Chunk, DepthChunk)
-
+_STREAMS: Final = {TRADES: Stream.TRADES, QUOTES: Stream.QUOTES, DEPTH: Stream.DEPTH}
 _QUOTE_COLUMNS: Final = ("time_ns", "bid", "ask")
 _TRADE_COLUMNS: Final = ("time_ns", "price", "size")
 _DEPTH_COLUMNS: Final = ("time_ns", "id", "side", "price", "size", "flags")
@@ -37,25 +36,47 @@ def feeds_of(store: BarStore, spec: BacktestSpec, loaded: list[Loaded]) -> list[
     Of one moment quotes come before trades, and trades before changes of the book. What is read is noted in `used`,
     complete once the run is over; trades are those that the bars come from.
     """
+    spans = [(int(each.bars.start_ns[0]), int(each.bars.start_ns[-1]) + spec.timeframe.ns) for each in loaded]
+    feeds = feeds_over(store, spec, spans)
+    return [
+        each if each.kind == TRADES else each._replace(chunks=_noted(each.chunks, _STREAMS[each.kind], used))
+        for each in feeds
+        for used in (loaded[each.symbol].used,)
+    ]
+
+
+def feeds_over(store: BarStore, spec: BacktestSpec, spans: Sequence[tuple[TsNs, TsNs]]) -> list[Feed]:
+    """Open what fills are made against over [start, stop), one a market of the specification; nothing is noted.
+
+    A market whose span is empty has no feed.
+    """
     if spec.fills == "bars":
         return []
     feeds = []
-    for symbol, each in enumerate(loaded):
-        instrument = each.market.instrument
+    for symbol, (market, span) in enumerate(zip(spec.markets, spans, strict=True)):
+        if span[0] >= span[1]:
+            continue
+        instrument = market.instrument
         streams = store.ticks.streams(instrument)
         trades = next(stream for stream in TRADE_STREAMS if stream in streams)
-        span = int(each.bars.start_ns[0]), int(each.bars.start_ns[-1]) + spec.timeframe.ns
         if spec.fills == "book":
             feeds.append(Feed(symbol, TRADES, _chunks(store, instrument, trades, (*_TRADE_COLUMNS, "side"), span)))
             before_ns = reached_back(store.ticks, instrument, span[0], streams[Stream.DEPTH].first_ns)
-            depth = _depth(store, instrument, (before_ns, span[1]))
-            feeds.append(Feed(symbol, DEPTH, _noted(depth, Stream.DEPTH, each.used)))
+            feeds.append(Feed(symbol, DEPTH, _depth(store, instrument, (before_ns, span[1]))))
             continue
         if Stream.QUOTES in streams:
-            quotes = _chunks(store, instrument, Stream.QUOTES, _QUOTE_COLUMNS, span)
-            feeds.append(Feed(symbol, QUOTES, _noted(quotes, Stream.QUOTES, each.used)))
+            feeds.append(Feed(symbol, QUOTES, _chunks(store, instrument, Stream.QUOTES, _QUOTE_COLUMNS, span)))
         feeds.append(Feed(symbol, TRADES, _chunks(store, instrument, trades, _TRADE_COLUMNS, span)))
     return feeds
+
+
+def read_through(feeds: Iterable[Feed], checkpoint: Callable[[], None]) -> list[Used]:
+    """Read feeds to their ends and say what they were."""
+    found: list[Used] = []
+    for each in feeds:
+        for _ in _noted(each.chunks, _STREAMS[each.kind], found):
+            checkpoint()
+    return found
 
 
 def measured_latency(store: BarStore, instrument: Instrument) -> MeasuredLatency | None:
@@ -102,7 +123,7 @@ def _depth(store: BarStore, instrument: Instrument, span: tuple[TsNs, TsNs]) -> 
         yield DepthChunk(time_ns, ids, side, price, size, flags, rows.price_decimals, rows.size_decimals)
 
 
-def _noted(chunks: Iterator[_AnyChunk], stream: Stream, used: list[Used]) -> Iterator[_AnyChunk]:
+def _noted(chunks: Iterator[Any], stream: Stream, used: list[Used]) -> Iterator[Any]:
     """Pass rows on and, after the last, say what they were."""
     digest = Digest()
     rows, first_ns, last_ns = 0, 0, 0

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from daemon.core.backtest import OrderBook
 from daemon.core.market import NS_PER_DAY, Timeframe
+from daemon.research.swept import is_fed
 
 if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec, Market
@@ -41,6 +42,9 @@ READ_BYTES: Final = 2 * BAR_BYTES
 
 STREAM_BYTES: Final = 3 * _MIB
 """Chunks of a stream of ticks, decoded; they are read one after another."""
+
+BOOK_BYTES: Final = 5 * _MIB
+"""A book that fills are made against: its window of levels, and those outside of it."""
 
 LEVEL_BYTES: Final = 32
 """A level of a book at a bar's start, both sides."""
@@ -79,9 +83,10 @@ def memory_bound(spec: BacktestSpec, bars: BarStore, *, warmups: int = 1) -> int
     + rows x (BAR_BYTES + SIGNAL_BYTES + COLUMN_BYTES x COLUMNS), all symbols together
     + rows x BANDS x EQUITY_BYTES
     + rows of stored bars that longer ones are made of x READ_BYTES
-    + STREAM_BYTES for every symbol that is read from ticks
+    + STREAM_BYTES for every symbol that is read from ticks; against the book twice that, and BOOK_BYTES
     + rows x LEVEL_BYTES x (levels + MOST_LEVELS), and another stream, for every symbol whose slippage goes by the book
-    + rows x WALK_BYTES x (warmups + cores), where it is to be walked forward or run under other costs.
+    + rows x WALK_BYTES x (warmups + cores), where it is to be walked forward or run under other costs; and what every
+    core reads of ticks then, where such runs read any.
 
     rows: no more than are stored, and no more than the dates have room for. A symbol that is not stored has none.
     """
@@ -89,12 +94,14 @@ def memory_bound(spec: BacktestSpec, bars: BarStore, *, warmups: int = 1) -> int
     for market in spec.markets:
         made, read, streams = _rows(market, spec, bars)
         total += made * (BAR_BYTES + SIGNAL_BYTES + COLUMN_BYTES * COLUMNS + BANDS * EQUITY_BYTES)
-        total += read * READ_BYTES + streams * STREAM_BYTES
+        beside = streams * STREAM_BYTES + (BOOK_BYTES if spec.fills == "book" else 0)
+        total += read * READ_BYTES + beside
         slippage = market.slippage or spec.costs.slippage
         if isinstance(slippage, OrderBook):
             total += made * LEVEL_BYTES * (slippage.levels + MOST_LEVELS) + STREAM_BYTES
         if spec.validation and (spec.validation.walk_forward or spec.validation.sensitivity):
-            total += made * WALK_BYTES * (warmups + (os.cpu_count() or 1))
+            cores = os.cpu_count() or 1
+            total += made * WALK_BYTES * (warmups + cores) + (cores * beside if is_fed(spec) else 0)
     return total
 
 
@@ -114,7 +121,7 @@ def days_of_range(spec: BacktestSpec, bars: BarStore) -> int:
 
 def _rows(market: Market, spec: BacktestSpec, bars: BarStore) -> tuple[int, int, int]:
     """Count the bars that are traded, the stored bars they are made of, and the streams of ticks that are read."""
-    from_ticks = 1 if spec.fills == "ticks" else 0
+    from_ticks = {"bars": 0, "ticks": 1, "book": 2}[spec.fills]
     if isinstance(market.source, Timeframe):
         series = bars.timeframes(market.instrument).get(market.source)
         if series is None:
@@ -125,9 +132,10 @@ def _rows(market: Market, spec: BacktestSpec, bars: BarStore) -> tuple[int, int,
         made = min(stored, _room(spec, series.first_ns, series.last_ns, spec.timeframe.ns))
         return made, stored, from_ticks
     stream = bars.ticks.streams(market.instrument).get(market.source)
+    from_ticks = max(from_ticks, 1)
     if stream is None:
-        return 0, 0, 1
-    return min(stream.rows, _room(spec, stream.first_ns, stream.last_ns, spec.timeframe.ns)), 0, 1
+        return 0, 0, from_ticks
+    return min(stream.rows, _room(spec, stream.first_ns, stream.last_ns, spec.timeframe.ns)), 0, from_ticks
 
 
 def _room(spec: BacktestSpec, first_ns: TsNs, last_ns: TsNs, width_ns: int) -> int:

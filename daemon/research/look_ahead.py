@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
 import numpy as np
 
 from daemon.core.backtest import OrderList, Own, Reason
 from daemon.core.errors import Code, JobFailed
 from daemon.core.market import NS_PER_SECOND
+from daemon.engine.latency import delays_of
 from daemon.engine.orders import NEVER_NS
 from daemon.engine.simulate import Simulation
-from daemon.research.backtest_config.own import is_called_on_bars
+from daemon.research.backtest_feeds import feeds_of, latencies_of
 from daemon.research.backtest_market import decided, grid_orders
 from daemon.research.own_runs import failing, own_runs
+from daemon.research.swept import is_fed, swept
 from daemon.research.validation_result import LookAhead
 
 if TYPE_CHECKING:
@@ -26,15 +28,21 @@ if TYPE_CHECKING:
     from daemon.engine.simulate import Decisions
     from daemon.research.backtest_market import Series
     from daemon.research.own.folder import StrategyFolder
+    from daemon.store.bars import BarStore
 
 SHARES: Final = (0.37, 0.61, 0.83)
 """Where the data are cut off: odd places, so that no period of a strategy falls together with all of them."""
+
+FED_SHARES: Final = (0.61,)
+"""The same for runs that read ticks, which take longer."""
 
 _MS: Final = 1_000_000
 _COMPARED: Final = ("time_ns", "symbol", "side", "reason", "quantity", "price", "fee")
 
 
 class _Run(NamedTuple):
+    """decisions: of each symbol; none where only the log is known, as of own strategies, which signal nothing."""
+
     decisions: list[Decisions]
     log: Records
 
@@ -45,35 +53,39 @@ def check_look_ahead(
     year_days: int,
     checkpoint: Callable[[], None] = lambda: None,
     folder: StrategyFolder | None = None,
+    store: BarStore | None = None,
+    known: Records | None = None,
 ) -> LookAhead:
     """Compare runs on the beginnings of the data with that on all of them.
 
-    Runs on bars, also where the backtest is over ticks or a book: bars are what strategies decide by. folder: of own
-    strategies; one that is not called for bars or times, or enters nothing on them, is not checked.
+    Rules run on bars, also where the backtest is over ticks or a book: bars are what they decide by. folder: of own
+    strategies; one that enters nothing is not checked. store: of what these read beside bars. known: the log of the
+    backtest itself, which is not run again for those that run as it does.
     JobFailed LOOK_AHEAD where they differ; the message names the first order or signal that does.
     """
     if isinstance(spec.program, OrderList):
         return LookAhead(is_checked=False, cuts=[], words="a list of orders decides nothing")
-    if isinstance(spec.program, Own):
-        if folder is None:
-            return LookAhead(is_checked=False, cuts=[], words="there is no strategy folder")
-        if not is_called_on_bars(spec.program, folder):
-            return LookAhead(is_checked=False, cuts=[], words="the strategy is not called for bars or times")
-        spec = msgspec.structs.replace(spec, fills="bars")
-    whole = _run(spec, series, year_days, checkpoint, folder)
+    if isinstance(spec.program, Own) and folder is None:
+        return LookAhead(is_checked=False, cuts=[], words="there is no strategy folder")
+    spec = swept(spec)
+    if is_fed(spec) and store is None:
+        raise AssertionError("runs that read ticks need the store")
+    run = partial(_run, spec, year_days=year_days, checkpoint=checkpoint, folder=folder, store=store)
+    whole = _Run([], known) if known is not None and is_fed(spec) else run(series)
     if isinstance(spec.program, Own) and not _before(whole.log, NEVER_NS).size:
-        return LookAhead(is_checked=False, cuts=[], words="on bars, where this is checked, the strategy enters nothing")
+        return LookAhead(is_checked=False, cuts=[], words="the strategy enters nothing")
     cuts = []
-    for share in SHARES:
+    for share in FED_SHARES if is_fed(spec) else SHARES:
         rows = [each.warmup + int(share * each.bars.size) for each in series]
         if any(row <= each.warmup for row, each in zip(rows, series, strict=True)):
             continue
         cut = [_beginning(each, row) for each, row in zip(series, rows, strict=True)]
         # What all symbols had by then; a symbol that goes on longer may not be compared beyond.
         until_ns = min(int(each.whole.start_ns[-1]) + spec.timeframe.ns for each in cut)
-        _compare(spec, series, whole, _run(spec, cut, year_days, checkpoint, folder), until_ns)
+        _compare(spec, series, whole, run(cut), until_ns)
         cuts.append(until_ns // _MS)
-    said = f"the same orders on {len(cuts)} beginnings of the data as on all of them"
+    beginnings = f"{len(cuts)} beginnings" if len(cuts) > 1 else "a beginning"
+    said = f"the same orders on {beginnings} of the data as on all of them"
     return LookAhead(is_checked=bool(cuts), cuts=cuts, words=said if cuts else "too few bars to cut the data off")
 
 
@@ -93,19 +105,30 @@ def _beginning(series: Series, rows: int) -> Series:
 def _run(
     spec: BacktestSpec,
     series: list[Series],
+    *,
     year_days: int,
     checkpoint: Callable[[], None],
     folder: StrategyFolder | None,
+    store: BarStore | None,
 ) -> _Run:
-    decisions = [decided(spec, each, checkpoint).simulated for each in series]
+    loaded = [decided(spec, each, checkpoint) for each in series]
+    decisions = [each.simulated for each in loaded]
     own = own_runs(spec, folder, series)
-    run = Simulation(spec, decisions, year_days=year_days, orders=grid_orders(spec, decisions), own=own)
+    run = Simulation(
+        spec,
+        decisions,
+        [] if store is None else feeds_of(store, spec, loaded),
+        year_days=year_days,
+        orders=grid_orders(spec, decisions),
+        own=own,
+        delays=delays_of(spec.latency, [None] * len(loaded) if store is None else latencies_of(store, spec)),
+    )
     with failing(own):
         return _Run(decisions, run.run(lambda _: checkpoint()).log)
 
 
 def _compare(spec: BacktestSpec, series: list[Series], whole: _Run, part: _Run, until_ns: int) -> None:
-    for each, ours, theirs in zip(series, whole.decisions, part.decisions, strict=True):
+    for each, ours, theirs in zip(series, whole.decisions or part.decisions, part.decisions, strict=True):
         differs = np.flatnonzero(ours.signals[: theirs.signals.size] != theirs.signals)
         if differs.size:
             at = _moment(int(theirs.close_ns[differs[0]]))

@@ -35,6 +35,7 @@ from daemon.research.optimization.request import planned
 from daemon.research.optimization.result import OptimizationStatus
 from daemon.research.optimization_states import Active
 from daemon.research.plans import RUN_ID_PATTERN
+from daemon.research.swept import swept
 from daemon.store.group_commit import GroupCommit, together
 from daemon.store.journal import UNHEARD
 
@@ -437,6 +438,6 @@ def _best(status: OptimizationStatus, rows: Rows, names: list[str]) -> dict[str,
 
 def _memory_bytes(plan: Plan, bars: BarStore) -> int:
     """Say how much an optimisation holds at the most: as a walk-forward does, and the daily returns it judges by."""
-    walking = msgspec.structs.replace(plan.spec, fills="bars", validation=Validation(walk_forward=True))
+    walking = msgspec.structs.replace(swept(plan.spec), validation=Validation(walk_forward=True))
     cells = min(plan.points * days_of_range(plan.spec, bars), MOST_CELLS)
     return memory_bound(walking, bars, warmups=SERIES_KEPT) + cells * CELL_BYTES

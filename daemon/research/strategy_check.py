@@ -159,5 +159,5 @@ def _cut(rehearsal: Rehearsal) -> Cut:
         folder = StrategyFolder(rehearsal.folder)
         series = [read_series(bars, spec, market, needed_bars(spec, folder)) for market in spec.markets]
         days = spec.calendar_days or max(year_days(each.bars.start_ns) for each in series)
-        found = check_look_ahead(spec, series, days, folder=folder)
+        found = check_look_ahead(spec, series, days, folder=folder, store=bars)
     return Cut(found.is_checked, found.words)

@@ -2,7 +2,8 @@
 
 Only what concerns the account and the exits differs from run to run, so the columns of a strategy are computed once for
 all specifications that share its rules, and the kernels, which release the GIL, run on every core. A run over a span
-begins flat and sees no bar beyond its end; indicators have seen what was before it.
+begins flat and sees no bar beyond its end; indicators have seen what was before it. What runs fill against is as
+`swept` says: bars, or of own strategies the ticks and books that are configured, read from the store for every run.
 """
 
 from __future__ import annotations
@@ -18,20 +19,25 @@ import numpy as np
 
 from daemon.core.backtest import BacktestSpec, OrderList, Own
 from daemon.engine import curves, metrics
+from daemon.engine.latency import delays_of
 from daemon.engine.orders import Reference
 from daemon.engine.simulate import Decisions, Simulation
 from daemon.engine.trades import trades_of
+from daemon.research.backtest_feeds import feeds_over, latencies_of, read_through
 from daemon.research.backtest_market import decided, grid_orders, uses_atr, year_days
 from daemon.research.own_runs import failing, own_runs
+from daemon.research.swept import is_fed, swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from daemon.core.backtest import Program, Target
     from daemon.core.market import Float64s, Int64s, TsNs
-    from daemon.engine.simulate import OwnRun
-    from daemon.research.backtest_market import Series
+    from daemon.engine.latency import MeasuredLatency
+    from daemon.engine.simulate import Feed, OwnRun
+    from daemon.research.backtest_market import Series, Used
     from daemon.research.own.folder import StrategyFolder
+    from daemon.store.bars import BarStore
 
 _POLL_S: Final = 0.1
 # A span's copy of the bars and what runs over it are alive once a thread; so many jobs wait at the most.
@@ -94,12 +100,15 @@ class Sweep:
         series: Sequence[Series],
         threads: int | None = None,
         folder: StrategyFolder | None = None,
+        store: BarStore | None = None,
     ) -> None:
         """spec: what is common to all: markets, timeframe, dates. threads: None for one a core.
 
-        folder: of own strategies.
+        folder: of own strategies. store: of what these read beside bars.
         """
         self._folder = folder
+        self._store = store
+        self._latencies: list[MeasuredLatency | None] | None = None
         self._spec = spec
         self.series = list(series)
         self._threads = threads or os.cpu_count() or 1
@@ -133,6 +142,7 @@ class Sweep:
         checkpoint: called some ten times a second; what it raises ends the sweep. progress: told how many runs are
         done.
         """
+        specs = [swept(spec) for spec in specs]
         found: list[list[Tested]] = [[NOTHING] * len(spans) for _ in specs]
         programs: dict[object, list[int]] = {}
         for place, spec in enumerate(specs):
@@ -155,6 +165,7 @@ class Sweep:
 
     def one(self, spec: BacktestSpec, span: Span, *, keeps_curve: bool = False) -> Tested:
         """Run one specification over one span."""
+        spec = swept(spec)
         return self._tested(spec, _cut(self._decisions(spec), span, spec.timeframe.ns), span, keeps_curve=keeps_curve)
 
     def _jobs(
@@ -194,7 +205,15 @@ class Sweep:
             inside = [each for each in spec.program.orders if span.start_ns <= each.time_ns < span.stop_ns]
             spec = msgspec.structs.replace(spec, program=OrderList(tuple(inside)))
         own = self._own(spec, span)
-        simulation = Simulation(spec, decisions, year_days=self.year_days, orders=orders, own=own)
+        simulation = Simulation(
+            spec,
+            decisions,
+            self._feeds(spec, decisions),
+            year_days=self.year_days,
+            orders=orders,
+            own=own,
+            delays=delays_of(spec.latency, self._measured(spec)),
+        )
         with failing(own):
             outcome = simulation.run()
         samples, initial = outcome.samples, spec.account.initial_capital
@@ -212,6 +231,32 @@ class Sweep:
             samples.time_ns if keeps_curve else NOTHING.time_ns,
             samples.equity if keeps_curve else NOTHING.equity,
         )
+
+    def fed(self, spec: BacktestSpec, checkpoint: Callable[[], None]) -> list[Used]:
+        """Read through all that runs of a specification read beside bars, and say what it is."""
+        return read_through(self._feeds(spec, self._decisions(spec)), checkpoint)
+
+    def _feeds(self, spec: BacktestSpec, decisions: list[Decisions]) -> list[Feed]:
+        """Open what fills are made against, of each symbol from its first bar to its last."""
+        if not is_fed(spec):
+            return []
+        width_ns = spec.timeframe.ns
+        ends = [each.close_ns[[0, -1]].tolist() if each.close_ns.size else (width_ns, 0) for each in decisions]
+        return feeds_over(self._known_store, spec, [(first - width_ns, last) for first, last in ends])
+
+    def _measured(self, spec: BacktestSpec) -> list[MeasuredLatency | None]:
+        if not spec.latency.measured:
+            return [None] * len(spec.markets)
+        with self._lock:
+            if self._latencies is None:
+                self._latencies = latencies_of(self._known_store, spec)
+            return self._latencies
+
+    @property
+    def _known_store(self) -> BarStore:
+        if self._store is None:
+            raise AssertionError("runs that read ticks need the store")
+        return self._store
 
     def _own(self, spec: BacktestSpec, span: Span) -> OwnRun | None:
         """Return an own strategy with its columns at the bars of a span; they have seen what was before it."""

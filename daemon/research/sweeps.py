@@ -10,11 +10,13 @@ from daemon.core.market import Timeframe, TsNs
 from daemon.research.backtest_market import digests_of, read_series
 from daemon.research.own_runs import needed_bars
 from daemon.research.sweep import Sweep
+from daemon.research.swept import is_fed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from daemon.core.backtest import BacktestSpec
+    from daemon.research.backtest_market import Used
     from daemon.research.own.folder import StrategyFolder
     from daemon.research.sweep import Span, Tested
     from daemon.store.bars import BarStore
@@ -55,6 +57,7 @@ class Sweeps:
         self._warmup = warmup
         self._kept: OrderedDict[_Reading, Sweep] = OrderedDict()
         self._sources: dict[_Reading, Source] = {}
+        self._fed: dict[_Reading, list[Used]] = {}
 
     def of(self, spec: BacktestSpec) -> Sweep:
         """Return the series of a specification; NotFound NO_BARS."""
@@ -65,7 +68,7 @@ class Sweeps:
             while len(self._kept) >= self._most:
                 self._kept.popitem(last=False)
             series = [read_series(self._bars, spec, market, reading.warmup) for market in spec.markets]
-            sweep = self._kept[reading] = Sweep(spec, series, folder=self._folder)
+            sweep = self._kept[reading] = Sweep(spec, series, folder=self._folder, store=self._bars)
             self._sources[reading] = Source(digests_of(series), sweep.year_days)
         return self._kept[reading]
 
@@ -75,6 +78,15 @@ class Sweeps:
         if reading not in self._sources:
             self.of(spec)
         return self._sources[reading]
+
+    def fed(self, spec: BacktestSpec, checkpoint: Callable[[], None]) -> list[Used]:
+        """Read through what runs of a specification read beside bars, and say what it is; nothing of rules."""
+        if not is_fed(spec):
+            return []
+        reading = self._reading(spec)
+        if reading not in self._fed:
+            self._fed[reading] = self.of(spec).fed(spec, checkpoint)
+        return self._fed[reading]
 
     def whole(
         self, specs: Sequence[BacktestSpec], checkpoint: Callable[[], None], progress: Callable[[int], None]

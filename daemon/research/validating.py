@@ -17,6 +17,7 @@ from daemon.research.overfitting import overfitting
 from daemon.research.parameters import Space
 from daemon.research.sensitivity import sensitivity
 from daemon.research.sweep import Sweep
+from daemon.research.swept import said_of
 from daemon.research.trials import idea_of, is_tried, stored_idea, trial_of
 from daemon.research.verdict import Grounds, judge
 from daemon.research.walk_forward import choices_of, sweeps_of, walk_forward
@@ -59,7 +60,10 @@ def validated(
         is_repeated = is_tried(transaction, idea, fingerprint)
     # All versions of an own file are one idea, and any of them may look ahead.
     is_unknown = before is None or (isinstance(spec.program, Own) and not is_repeated)
-    looked = check_look_ahead(spec, series, finding.year_days, checkpoint, book.own) if is_unknown else None
+    looked = None
+    if is_unknown:
+        log = finding.runs.main.log
+        looked = check_look_ahead(spec, series, finding.year_days, checkpoint, book.own, bars, log)
     walked, chosen = None, None
     if asked.walk_forward and not isinstance(spec.program, OrderList):
         walked, chosen = _walked(bars, book, job, finding, asked, checkpoint, progress)
@@ -73,12 +77,24 @@ def validated(
             confidence=asked.monte_carlo.confidence_level,
             checkpoint=checkpoint,
         )
-    rows = sensitivity(spec, Sweep(spec, series, folder=book.own), checkpoint) if asked.sensitivity else []
+    again = Sweep(spec, series, folder=book.own, store=bars)
+    rows = sensitivity(spec, again, checkpoint) if asked.sensitivity else []
     samples = finding.runs.main.samples
     start_ns = min(int(each.bars.start_ns[0]) for each in finding.loaded)
     returns = curves.daily_returns(samples.time_ns, samples.equity, spec.account.initial_capital, start_ns).returns
     grounds = Grounds(
-        result, returns, finding.year_days, idea, before, is_repeated, walked, chosen, drawn, rows, looked
+        result,
+        returns,
+        finding.year_days,
+        idea,
+        before,
+        is_repeated,
+        walked,
+        chosen,
+        drawn,
+        rows,
+        looked,
+        said_of(spec),
     )
     verdict = judge(grounds)
     whole = msgspec.structs.replace(

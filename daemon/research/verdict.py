@@ -49,7 +49,7 @@ class Grounds(NamedTuple):
     """What a verdict is made of.
 
     returns: (n,) float64 daily. before: what was known of the idea, None where it is new. is_repeated: whether this
-    very run was counted then.
+    very run was counted then. swept: what walk-forward and sensitivity ran on instead, if they did (`swept.said_of`).
     """
 
     result: BacktestResult
@@ -63,6 +63,7 @@ class Grounds(NamedTuple):
     monte_carlo: MonteCarloResult | None
     sensitivity: Sequence[SensitivityRow]
     look_ahead: LookAhead | None
+    swept: str | None = None
 
 
 def judge(grounds: Grounds) -> Verdict:
@@ -192,6 +193,8 @@ def _assumptions(grounds: Grounds, luck: Luck) -> list[str]:
     ]
     if unasked:
         said.append(f"not asked for: {', '.join(unasked)}")
+    if grounds.swept is not None and (grounds.walk_forward is not None or grounds.sensitivity):
+        said.append(f"walk-forward and sensitivity: {grounds.swept}")
     return said
 
 

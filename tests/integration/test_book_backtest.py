@@ -1,4 +1,4 @@
-"""Backtests against a stored book: what is wrong with a recording is refused, or told with the result."""
+"""Backtests against a stored book: what is wrong with a recording is told; what runs them often runs the same."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,13 @@ import pytest
 from daemon.core.errors import AtlasError
 from daemon.core.market import NS_PER_DAY, NS_PER_SECOND
 from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, ticks
-from daemon.research.backtest_config.read import read_config
 from daemon.research.backtest_job import run_backtest
 from daemon.research.backtest_records import BacktestJob
+from daemon.research.optimization.records import OptimizationJob
+from daemon.research.optimization.request import OptimizationRequest, planned
+from daemon.research.optimization.search import optimize
 from daemon.research.own.folder import StrategyFolder
+from daemon.research.parameters import read_specification
 from daemon.research.strategies import RuleBook
 from daemon.store.bars import BarStore
 from daemon.store.bulk import BulkWriter
@@ -19,17 +22,30 @@ from daemon.store.instruments import parse_instrument
 START_NS = 19_000 * NS_PER_DAY
 A = parse_instrument("x:A")
 SNAPSHOT, GAP = int(DepthFlag.SNAPSHOT), int(DepthFlag.AFTER_GAP)
-BUYS_AT_TWO = """from daemon.research import BUY, Strategy
+BUYS_AT_TWO = """from daemon.research import BUY, Parameter, Strategy
 
 
 class Buyer(Strategy):
     every_ms = 1_000
+    size = Parameter(3.0, low=1.0, high=5.0, step=2.0)
     calls = 0
 
     def on_timer(self, context):
         self.calls += 1
         if self.calls == 2:
-            context.submit(BUY, 3.0)
+            context.submit(BUY, self.size)
+"""
+# Of a run's bars it counts those to come as well.
+PEEKS = """from daemon.research import BUY, Strategy
+
+
+class Buyer(Strategy):
+    calls = 0
+
+    def on_trade(self, context, trade):
+        self.calls += 1
+        if self.calls == 2:
+            context.submit(BUY, 0.1 * context.values.shape[1])
 """
 
 
@@ -39,31 +55,53 @@ def store(tmp_path):
         yield BarStore(env)
 
 
+UNITS = {"price_decimals": 1, "size_decimals": 1}
+
+
 def put(store, depth):
-    """Store a trade a second at 100 for ten seconds, and rows of depth (second, id, side, price, size, flags)."""
+    """Store a trade a second at 100 for ten seconds, and rows of depth."""
     seconds = np.arange(10)
     traded = {"id": seconds, "price": [1000] * 10, "size": [10] * 10, "side": [BUY] * 10}
-    units = {"price_decimals": 1, "size_decimals": 1}
     times = START_NS + seconds * NS_PER_SECOND
+    put_rows(store, ticks(Stream.TRADES, time_ns=times, **traded, **UNITS))
+    put_depth(store, depth)
+
+
+def put_depth(store, depth):
+    """Store rows of depth (second, id, side, price, size, flags)."""
     second, number, side, price, size, flags = (list(column) for column in zip(*depth, strict=True))
     changed = {"id": number, "side": side, "price": price, "size": size, "flags": flags}
-    changes = START_NS + (np.array(second) * NS_PER_SECOND).astype(np.int64)
-    for rows in (
-        ticks(Stream.TRADES, time_ns=times, **traded, **units),
-        ticks(Stream.DEPTH, time_ns=changes, **changed, **units),
-    ):
-        with BulkWriter(store.ticks, A, rows.stream) as writer:
-            writer.add(rows)
-            writer.finish()
+    times = START_NS + (np.array(second) * NS_PER_SECOND).astype(np.int64)
+    put_rows(store, ticks(Stream.DEPTH, time_ns=times, **changed, **UNITS))
 
 
-def run(store, tmp_path):
-    folder = StrategyFolder(tmp_path / "strategies")
-    book = RuleBook((), folder)
+def put_rows(store, rows):
+    with BulkWriter(store.ticks, A, rows.stream) as writer:
+        writer.add(rows)
+        writer.finish()
+
+
+def config_of(book, source=BUYS_AT_TWO, **fields):
+    strategy = {"own": book.own.keep_source("buyer", source.encode())}
     backtest = {"symbols": "A", "timeframe": "1s", "fills": "book", "commission": 0}
-    config = {"strategy": {"own": folder.keep_source("buyer", BUYS_AT_TWO.encode())}, "backtest": backtest}
-    job = BacktestJob("b", read_config(config, store, book), str(tmp_path / "spool"), config)
-    return run_backtest(store, job, lambda _: None, lambda: None, book).result
+    return {"strategy": strategy, "backtest": backtest} | fields
+
+
+@pytest.fixture
+def book(tmp_path):
+    return RuleBook((), StrategyFolder(tmp_path / "strategies"))
+
+
+@pytest.fixture
+def run(store, tmp_path, book):
+    """Run a strategy, and return the result."""
+
+    def made(source=BUYS_AT_TWO, **fields):
+        config = config_of(book, source, **fields)
+        job = BacktestJob("b", read_specification(config, store, book, {}), str(tmp_path / "spool"), config)
+        return run_backtest(store, job, lambda _: None, lambda: None, book).result
+
+    return made
 
 
 def whole(second, number):
@@ -76,33 +114,72 @@ def first_trade(result):
     return next((each for each in result.trades), None)
 
 
-def test_a_market_order_walks_the_stored_levels(store, tmp_path):
+def test_a_market_order_walks_the_stored_levels(store, run):
     put(store, [(0.1, 1, SELL, 1005, 10, 0), *whole(0.2, 2), (8.5, 3, BUY, 998, 10, 0)])
-    result = run(store, tmp_path)
+    result = run()
     assert first_trade(result).entry_price == pytest.approx((100.1 + 2 * 100.3) / 3)
     assert any("1 rows before the first snapshot" in note for note in result.notes)
     assert any("queues" in each for each in result.assumptions)
 
 
-def test_a_book_that_never_had_a_snapshot_is_refused(store, tmp_path):
+def test_a_book_that_never_had_a_snapshot_is_refused(store, run):
     put(store, [(0.1, 1, SELL, 1005, 10, 0), (2.0, 2, BUY, 998, 10, 0)])
     with pytest.raises(AtlasError, match="no snapshot is stored there or before") as refused:
-        run(store, tmp_path)
+        run()
     assert refused.value.code == "NO_DEPTH"
 
 
-def test_after_lost_events_an_order_waits_for_the_next_snapshot(store, tmp_path):
+def test_after_lost_events_an_order_waits_for_the_next_snapshot(store, run):
     put(store, [*whole(0.2, 1), (0.9, 2, SELL, 1001, 10, GAP), *whole(5.0, 3), (8.5, 4, BUY, 998, 10, 0)])
-    result = run(store, tmp_path)
+    result = run()
     entry_ms = (START_NS + 5 * NS_PER_SECOND) // 1_000_000
     assert first_trade(result).entry_time == entry_ms
     assert any("1 times events were lost" in note for note in result.notes)
 
 
-def test_while_a_book_is_crossed_nothing_is_taken(store, tmp_path):
+def test_while_a_book_is_crossed_nothing_is_taken(store, run):
     crossed = (0.9, 2, BUY, 1002, 10, 0)
     put(store, [*whole(0.2, 1), crossed, (4.0, 3, BUY, 1002, 0, 0), (8.5, 4, SELL, 1009, -5, 0)])
-    result = run(store, tmp_path)
+    result = run()
     assert first_trade(result).entry_time == (START_NS + 4 * NS_PER_SECOND) // 1_000_000
     assert any("crossed after 1 of" in note for note in result.notes)
     assert any("1 rows had a size below 0" in note for note in result.notes)
+
+
+def test_other_costs_and_later_orders_meet_the_same_book(store, run):
+    put(store, [*whole(0.2, 1), (8.5, 2, SELL, 1009, 10, 0)])
+    result = run(validation={"sensitivity": True})
+    rows = {each.label: each for each in result.sensitivity}
+    assert rows["costs x 1"].total_return_percent == pytest.approx(result.metrics.total_return_percent, rel=1e-9)
+    assert {each.total_trades for each in rows.values()} == {1}
+
+
+def test_points_of_an_optimisation_are_backtests_against_the_book(store, run, book):
+    put(store, [*whole(0.2, 1), (8.5, 2, SELL, 1009, 10, 0)])
+    asked = OptimizationRequest(config=config_of(book), parameters=["size=1:5:2"], target="return")
+    plan = planned(asked, store, book, {})
+    found = optimize(store, OptimizationJob("o", plan, {}), lambda _: None, lambda: None, book)
+    returns = {each.parameters["size"]: each.total_return_percent for each in found.top}
+    assert sorted(returns) == [1.0, 3.0, 5.0]
+    for size, percent in returns.items():
+        alone = run(point={"size": size})
+        assert percent == pytest.approx(alone.metrics.total_return_percent, rel=1e-9)
+    assert found.verdict.assumptions[0] == "points run against the book, with the costs of the configuration"
+
+
+def test_stored_points_are_tried_again_where_the_book_is_another(store, book):
+    put(store, whole(0.2, 1))
+    plan = planned(OptimizationRequest(config=config_of(book), target="return"), store, book, {})
+    told = []
+    optimize(store, OptimizationJob("o", plan, {}), told.append, lambda: None, book)
+    put_depth(store, [(9.0, 2, SELL, 1009, 10, 0)])
+    optimize(store, OptimizationJob("o", plan, {}), told.append, lambda: None, book)
+    assert len({each.rows.digest for each in told if each.rows is not None}) == 2
+
+
+def test_a_strategy_that_looks_ahead_at_trades_is_found_out(store, run):
+    put(store, whole(0.2, 1))
+    assert run().look_ahead.words == "the same orders on a beginning of the data as on all of them"
+    with pytest.raises(AtlasError, match=r"looks ahead: order 1 \(buy 1 x:A") as failed:
+        run(PEEKS)
+    assert failed.value.code == "LOOK_AHEAD"

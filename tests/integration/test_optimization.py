@@ -277,7 +277,7 @@ def test_fills_against_ticks_are_run_on_bars_and_that_is_said(store):
     plan = plan_of(store, PAIR)
     ticks = msgspec.structs.replace(plan, spec=msgspec.structs.replace(plan.spec, fills="ticks"))
     result = worked(store, ticks)
-    assert any("points were run on bars" in each for each in result.notes)
+    assert any("rules were run on bars" in each for each in result.notes)
     forget(store.ticks.env)
     assert result.peak == worked(store, plan).peak
 

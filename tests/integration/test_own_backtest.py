@@ -114,7 +114,7 @@ def test_what_a_strategy_raises_at_bar_300_is_told_by_its_line(store, book, tmp_
     assert error.details["traceback"][-1].endswith('in on_bar: raise ZeroDivisionError("at last")')
 
 
-def test_a_strategy_that_enters_nothing_on_bars_is_not_said_to_be_checked(store, book, tmp_path):
+def test_a_strategy_that_enters_nothing_is_not_said_to_be_checked(store, book, tmp_path):
     result = run(store, book, config_of(book, "        context.submit(BUY, context.bid())\n"), tmp_path)
     assert (result.look_ahead.is_checked, result.look_ahead.cuts) == (False, [])
     assert "enters nothing" in result.look_ahead.words
@@ -158,11 +158,3 @@ def test_an_optimisation_tries_the_declared_range(store, book):
     assert sorted(returns) == [0.5, 1.0, 1.5, 2.0]
     gained = 100 * (BARS.open[200] - BARS.open[100]) / MONEY
     assert returns == pytest.approx({quantity: quantity * gained for quantity in returns})
-
-
-def test_what_is_never_called_on_bars_is_not_optimised_on_them(store, book):
-    source = HEAD.replace("def on_bar(self, context, bar)", "def on_trade(self, context, trade)")
-    kept = book.own.keep_source("other", source.encode())
-    config = {"strategy": {"own": kept}, "backtest": {"symbols": "A", "fills": "ticks"}}
-    with pytest.raises(AtlasError):
-        planned(OptimizationRequest(config=config), store, book, {})

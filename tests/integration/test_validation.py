@@ -9,6 +9,7 @@ import pytest
 
 from daemon.core.errors import AtlasError, Code, JobFailed
 from daemon.core.market import NS_PER_DAY, Bars, Timeframe
+from daemon.core.ticks import Stream, ticks
 from daemon.engine import indicators
 from daemon.engine.synthetic import MarketModel, simulate
 from daemon.research import trials
@@ -235,6 +236,24 @@ def test_sensitivity_shows_that_costs_cost(env, tmp_path):
     assert [each.kind for each in rows] == ["costs", "base", "costs", "costs", "delay", "start", "start"]
     returns = [each.total_return_percent for each in rows[:4]]
     assert returns == sorted(returns, reverse=True)
+
+
+def test_rules_over_ticks_are_validated_on_their_bars_and_that_is_said(env, tmp_path):
+    bars = hours(60 * 24)
+    times = (bars.start_ns[:, None] + Timeframe.MIN_1.ns * np.arange(4)).ravel()
+    prices = np.round(np.column_stack([bars.open, bars.low, bars.high, bars.close]).ravel(), 2)
+    store = BarStore(env)
+    rows = ticks(Stream.TRADES, time_ns=times, id=np.arange(times.size), price=prices, size=np.ones(times.size))
+    env.write(lambda transaction: store.ticks.append(transaction, parse_instrument("x:A"), rows))
+    asked = {"validation": WALK | {"sensitivity": True}, "timeframe": "1h", "limitFills": "through"}
+    over_ticks, over_bars = (result_of(store, tmp_path, fills=fills, **asked) for fills in ("ticks", "bars"))
+    assert min(each.total_trades for each in over_ticks.sensitivity) > 0
+    assert over_ticks.sensitivity == over_bars.sensitivity
+    assert over_ticks.walk_forward == over_bars.walk_forward
+    assert over_ticks.overfitting == over_bars.overfitting
+    said = "the configuration asks for fills against ticks: rules were run on bars, pessimistically"
+    assert f"walk-forward and sensitivity: {said}" in over_ticks.verdict.assumptions
+    assert not any("rules were run on bars" in each for each in over_bars.verdict.assumptions)
 
 
 def test_the_choice_among_sets_is_cross_validated(env, tmp_path):

@@ -1,15 +1,18 @@
 """The memory bound: grows with what is read, is cut by dates, and knows ticks and longer bars."""
 
+import os
+
 import numpy as np
 import pytest
 from stand_ins.backtests import BTC, spec
 
-from daemon.core.backtest import Costs, OrderBook
+from daemon.core.backtest import Costs, OrderBook, Own, Validation
 from daemon.core.market import NS_PER_DAY, Bars, Timeframe
 from daemon.core.ticks import Stream, ticks
 from daemon.research.backtest_memory import (
     BANDS,
     BAR_BYTES,
+    BOOK_BYTES,
     COLUMN_BYTES,
     COLUMNS,
     EQUITY_BYTES,
@@ -87,6 +90,14 @@ def test_ticks_are_streamed(bars):
     days = memory_bound(spec("x", Stream.TRADES, timeframe=Timeframe.DAY_1), bars)
     assert FIXED_BYTES + STREAM_BYTES < days <= FIXED_BYTES + STREAM_BYTES + (DAYS + 2) * PER_BAR
     assert memory_bound(spec("x", fills="ticks"), bars) == memory_bound(spec("x"), bars) + STREAM_BYTES
+
+
+def test_a_book_is_held_and_its_streams_are_read_beside(bars):
+    beside = memory_bound(spec("x", fills="book"), bars) - memory_bound(spec("x"), bars)
+    assert beside == 2 * STREAM_BYTES + BOOK_BYTES
+    own = {"program": Own("mine", "0" * 64), "validation": Validation(sensitivity=True)}
+    once, often = (memory_bound(spec("x", fills=fills, **own), bars) for fills in ("bars", "book"))
+    assert often - once == (1 + (os.cpu_count() or 1)) * beside
 
 
 def test_what_is_not_stored_takes_nothing_of_its_own(bars):

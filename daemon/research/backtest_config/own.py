@@ -97,11 +97,6 @@ def declared_by(own: Own, folder: StrategyFolder | None) -> Declared:
     return declared(folder.source_of(own), f"{own.id}.py")
 
 
-def is_called_on_bars(own: Own, folder: StrategyFolder | None) -> bool:
-    """Tell whether a strategy does anything on bars, which optimisations and checks for look-ahead run on."""
-    return not set(_CALLED["bars"]).isdisjoint(declared_by(own, folder).handlers)
-
-
 def _told(strategy_id: str, said: Declared, parameters: dict[str, float]) -> str:
     values = ", ".join(f"{name} {parameters.get(name, each.default):g}" for name, each in said.parameters.items())
     called = ", ".join(said.handlers)

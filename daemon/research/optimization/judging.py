@@ -30,12 +30,19 @@ LEAST_SHARE: Final = 0.5
 """Of its own score that a peak's neighbourhood has, where it is no lone luck."""
 
 
+_AGAINST: Final = {
+    "bars": "on bars, pessimistically",
+    "ticks": "against ticks",
+    "book": "against the book",
+}
+
+
 class Grounds(NamedTuple):
     """What a verdict on an optimisation is made of.
 
     peak: None where no point has a score. returns: (n,) float64 daily, of the peak, else of the configuration. days: of
     the range. tries: all tries of the idea, these included; None where none has a Sharpe ratio. trials: their number;
-    tried_before: of them before this optimisation.
+    tried_before: of them before this optimisation. fills: what points filled against: "bars", "ticks" or "book".
     """
 
     target: Target
@@ -49,6 +56,7 @@ class Grounds(NamedTuple):
     trials: int
     tried_before: int
     overfitting: Overfitting | None
+    fills: str
 
 
 def judge(grounds: Grounds) -> Verdict:
@@ -69,7 +77,7 @@ def judge(grounds: Grounds) -> Verdict:
         idea=grounds.idea,
         days=grounds.returns.size,
         tried_before=grounds.tried_before,
-        assumptions=_assumptions(luck),
+        assumptions=_assumptions(grounds, luck),
         would_change=_would_change(grounds, luck, checks),
     )
 
@@ -109,8 +117,8 @@ def _stands_alone(grounds: Grounds) -> Check | None:
     return check("plateau", "pass" if good else "warn", around.share, LEAST_SHARE, words)
 
 
-def _assumptions(luck: Luck) -> list[str]:
-    said = ["points run on bars, pessimistically, with the costs of the configuration"]
+def _assumptions(grounds: Grounds, luck: Luck) -> list[str]:
+    said = [f"points run {_AGAINST[grounds.fills]}, with the costs of the configuration"]
     if luck.spread:
         said.append(
             f"chance is measured by {luck.spread}; tries of one idea count whatever their parameters and symbols"

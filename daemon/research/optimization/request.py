@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
-from daemon.core.backtest import BacktestSpec, OrderList, Own, Target
+from daemon.core.backtest import BacktestSpec, OrderList, Target
 from daemon.core.errors import Code, InvalidRequest
-from daemon.research.backtest_config.own import is_called_on_bars
 from daemon.research.optimization.result import Method
 from daemon.research.parameters import EXITS, Space, defaults, grid_size, read_specification
 from daemon.research.ranges import Range, read_assignment, read_range
@@ -80,8 +79,6 @@ def planned(request: OptimizationRequest, bars: BarStore, book: RuleBook, profil
         raise _invalid("seed", f"{request.seed} is not between 0 and {_MOST_SEED - 1:,}")
     if isinstance(spec.program, OrderList):
         raise _invalid("config", "a list of orders has nothing to choose: give a strategy with rules")
-    if isinstance(spec.program, Own) and not is_called_on_bars(spec.program, book.own):
-        raise _invalid("config", "points run on bars, where nothing calls this strategy: give it on_bar or on_timer")
     ranges = _ranges(request.parameters) or defaults(spec, book.own)
     if not ranges:
         raise _invalid("parameters", "this configuration has no usual ones: give at least one, such as timeout=5,10,20")

@@ -11,7 +11,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import numpy as np
 
 from daemon.core.market import NS_PER_DAY
@@ -39,6 +38,7 @@ from daemon.research.overfitting import overfitting
 from daemon.research.parameters import Space
 from daemon.research.sweep import score
 from daemon.research.sweeps import Sweeps
+from daemon.research.swept import said_of, swept
 from daemon.research.trials import counted, fingerprints, idea_of, stored_idea, trial_of
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ class _Search:
         plan = self._plan = job.plan
         self._id = job.optimization_id
         self._progress, self._checkpoint = progress, checkpoint
-        self._spec = _on_bars(plan.spec)
+        self._spec = swept(plan.spec)
         self._space = Space(plan.config, plan.spec, bars, book, job.profiles)
         self._sweeps = Sweeps(bars, kept=SERIES_KEPT, folder=book.own)
         self._sweep = self._sweeps.of(self._spec)
-        self._digest = self._inputs()
+        self._digest, self._ticks = self._inputs()
         self._idea = idea_of(self._spec)
         self._known: dict[tuple[float, ...], int] = {}
         self._keys: list[tuple[float, ...]] = []
@@ -111,7 +111,7 @@ class _Search:
         days = max((span.stop_ns - span.start_ns) // NS_PER_DAY, 1)
         # Of how many points one's daily returns are kept, to judge the choice by.
         self._stride = -(-plan.points * days // MOST_CELLS)
-        self._batch = min(max(_BARS_AT_ONCE // self._sweep.bars, _LEAST_AT_ONCE), _MOST_AT_ONCE)
+        self._batch = min(max(_BARS_AT_ONCE // (self._sweep.bars + self._ticks), _LEAST_AT_ONCE), _MOST_AT_ONCE)
         with bars.ticks.env.read() as transaction:
             self._tried = fingerprints(transaction, self._idea)
             self._tries = stored_idea(transaction, self._idea)
@@ -124,13 +124,18 @@ class _Search:
                     for one, of_it in zip(values.tolist(), figures.tolist(), strict=True):
                         self._add(tuple(one), tuple(of_it))
 
-    def _inputs(self) -> str:
-        """Return a digest of what points rest on: configuration, engine, and all rows that any end of a range reads."""
+    def _inputs(self) -> tuple[str, int]:
+        """Return a digest of what points rest on, and how many ticks one reads at the most.
+
+        They rest on the configuration, the engine, and all rows that any end of a range reads.
+        """
         ranges = self._plan.ranges
         lows = {each.name: each.low for each in ranges}
-        ends = [_on_bars(self._space.at(lows | high)) for high in ({}, *({each.name: each.high} for each in ranges))]
+        ends = [swept(self._space.at(lows | high)) for high in ({}, *({each.name: each.high} for each in ranges))]
         read = dict.fromkeys(digest for end in ends for digest in self._sweeps.source(end).digests)
-        return inputs_digest(ends[0], list(read))
+        fed = [self._sweeps.fed(end, self._checkpoint) for end in ends]
+        read |= dict.fromkeys(each.digest for of_end in fed for each in of_end)
+        return inputs_digest(ends[0], list(read)), max(sum(each.rows for each in of_end) for of_end in fed)
 
     @property
     def count(self) -> int:
@@ -159,7 +164,7 @@ class _Search:
 
     def _try(self, new: dict[tuple[float, ...], Point], asked: int, tried: list[Trial]) -> None:
         first = self.count
-        specs = [_on_bars(self._space.at(point)) for point in new.values()]
+        specs = [swept(self._space.at(point)) for point in new.values()]
         found = self._sweeps.whole(
             specs, self._checkpoint, lambda done: self._said(_TRYING * (asked + done) / self._plan.points)
         )
@@ -279,6 +284,7 @@ class _Search:
                 trials=len(self._tried),
                 tried_before=self._tried_before,
                 overfitting=chosen,
+                fills=self._spec.fills,
             )
         )
 
@@ -306,7 +312,7 @@ class _Search:
         )
 
     def _at(self, number: int) -> BacktestSpec:
-        return _on_bars(self._space.at(self._named(self._keys[number])))
+        return swept(self._space.at(self._named(self._keys[number])))
 
     def _point(self, number: int) -> TriedPoint:
         return _tried(number, self._named(self._keys[number]), self._figures[number])
@@ -315,19 +321,12 @@ class _Search:
         return {each.name: value for each, value in zip(self._plan.ranges, key, strict=True)}
 
     def _notes(self, judged: int) -> list[str]:
-        said = []
-        if self._plan.spec.fills != "bars":
-            against = "ticks" if self._plan.spec.fills == "ticks" else "the book"
-            said.append(f"the configuration asks for fills against {against}: points were run on bars, pessimistically")
+        said = [why] if (why := said_of(self._plan.spec)) is not None else []
         if self.count < self._plan.points:
             said.append(f"{self.count:,} different points were proposed within a budget of {self._plan.points:,}")
         if judged < self.count:
             said.append(f"the choice was judged by {judged:,} of {self.count:,} points, evenly spaced, and the peak")
         return said
-
-
-def _on_bars(spec: BacktestSpec) -> BacktestSpec:
-    return spec if spec.fills == "bars" else msgspec.structs.replace(spec, fills="bars")
 
 
 def _number(figure: float) -> float | None:
