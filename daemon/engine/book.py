@@ -228,10 +228,16 @@ class Book:
 
     def apply(self, rows: Ticks) -> None:
         """Take rows of depth, whole events; ValueError for another stream, or prices or sizes that are no integers."""
-        if rows.stream is not Stream.DEPTH or rows.price_decimals is None or rows.size_decimals is None:
-            raise ValueError("a book takes rows of depth with integer prices and sizes")
         if not rows.size:
             return
+        laid, at = self.laid(rows), 0
+        while at < rows.size:
+            at = replay(self.books, laid, 0, 0, at, rows.size, NO_ASK, 0, NO_ORDERS, 0, TRADE_ONLY, 1.0)
+
+    def laid(self, rows: Ticks) -> DepthRows:
+        """Return rows, at least one, as `replay` takes them; they count as taken. Errors as of `apply`."""
+        if rows.stream is not Stream.DEPTH or rows.price_decimals is None or rows.size_decimals is None:
+            raise ValueError("a book takes rows of depth with integer prices and sizes")
         names = ("time_ns", "id", "side", "price", "size", "flags")
         columns: Any = tuple(np.ascontiguousarray(rows.column(name)) for name in names)
         laid = depth_rows(1, rows.size)
@@ -239,9 +245,7 @@ class Book:
         self._was_snapshot = int(lay(laid, 0, columns, 1, 1, was_snapshot, 0))
         self._last_id = int(columns[1][-1])
         laid.marks[0, rows.size - 1] |= LAST
-        at = 0
-        while at < rows.size:
-            at = replay(self.books, laid, 0, 0, at, rows.size, NO_ASK, 0, _NO_ORDERS, 0, TRADE_ONLY, 1.0)
+        return laid
 
     @property
     def state(self) -> Records:
@@ -287,4 +291,5 @@ def depth_rows(feeds: int, capacity: int) -> DepthRows:
     )
 
 
-_NO_ORDERS: Final = np.zeros((1, 1), dtype=ORDER)
+NO_ORDERS: Final = np.zeros((1, 1), dtype=ORDER)
+"""Of a book that no run trades against."""

@@ -1,7 +1,7 @@
 """Books at the starts of bars, from stored depth: what slippage `order_book` walks.
 
-The depth is streamed once through a book, which is looked at before each bar. What stays in memory is a few levels a
-bar, whatever there is of depth.
+The depth is streamed once through a book (`engine.book_samples`). What stays in memory is a few levels a bar, whatever
+there is of depth.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND
-from daemon.core.ticks import BUY, COLUMNS, SELL, DepthFlag, Kind, Stream, rescale
-from daemon.engine.book import Book
+from daemon.core.ticks import COLUMNS, DepthFlag, Kind, Stream, rescale
+from daemon.engine.book import NO_ORDERS, Book, depth_rows
+from daemon.engine.book_samples import begun, kept, room_for, sample
 from daemon.engine.ladders import UNKNOWN, Ladders, with_dearest
 from daemon.research.plans import no_depth
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from daemon.core.market import Float64s, Instrument, Int64s, TsNs
+    from daemon.core.market import Instrument, Int64s, TsNs
     from daemon.core.ports import Hole
     from daemon.core.ticks import Ticks
-    from daemon.engine.book import Top
+    from daemon.engine.book import DepthRows
     from daemon.store.ticks import TickStore
 
 STALE_NS: Final = 60 * NS_PER_SECOND
@@ -71,25 +72,24 @@ def read_books(
     first_ns, stop_ns = int(start_ns[0]), int(start_ns[-1])
     from_ns = reached_back(store, instrument, first_ns, stored.first_ns)
     scale = _scale(store, instrument, from_ns, stop_ns)
-    seen = _Looking(start_ns, levels, scale, store.holes(instrument, Stream.DEPTH, from_ns, stop_ns))
-    buffers = store.buffers()
-    for rows in store.blocks(instrument, Stream.DEPTH, None, from_ns, stop_ns, buffers):
+    is_lost = _within(store.holes(instrument, Stream.DEPTH, from_ns, stop_ns), start_ns)
+    book, found, at = Book(), room_for(start_ns.size, levels), begun()
+    seen, seen_from_ns = 0, 0
+
+    def look(rows: DepthRows, until: int) -> None:
+        sample(book.books, rows, start_ns, until, is_lost, 10.0**scale.size, STALE_NS, NO_ORDERS, found, at)
+
+    for rows in store.blocks(instrument, Stream.DEPTH, None, from_ns, stop_ns, store.buffers()):
         checkpoint()
         exact = _rescaled(rows, scale, instrument)
-        at = 0
-        until = int(np.searchsorted(start_ns, exact.time_ns[-1], side="right"))
-        for stop in np.searchsorted(exact.time_ns, start_ns[seen.bar : until]).tolist():
-            seen.apply(exact.rows(at, stop))
-            seen.look()
-            at = stop
-        seen.apply(exact.rows(at, exact.size))
-    while seen.bar < start_ns.size:
-        seen.look()
-    books = seen.books
-    missing = int(np.count_nonzero(books.row == UNKNOWN))
+        seen_from_ns = seen_from_ns if seen else int(exact.time_ns[0])
+        seen += exact.size
+        look(book.laid(exact), int(np.searchsorted(start_ns, exact.time_ns[-1], side="right")))
+    look(depth_rows(1, 0), start_ns.size)
+    missing = int(np.count_nonzero(found.row == UNKNOWN))
     if missing == start_ns.size:
         raise no_depth(instrument, "no whole book in the dates asked for: no snapshot is stored there or before")
-    return Books(with_dearest(books), missing, seen.rows, seen.first_ns, seen.last_ns)
+    return Books(with_dearest(kept(found, at)), missing, seen, seen_from_ns, int(at["last_ns"][0]))
 
 
 def reached_back(store: TickStore, instrument: Instrument, first_ns: TsNs, earliest_ns: TsNs) -> TsNs:
@@ -140,75 +140,3 @@ def _within(holes: Sequence[Hole], start_ns: Int64s) -> NDArray[np.bool_]:
         first, stop = np.searchsorted(start_ns, [hole.start_ns, hole.stop_ns], side="right")
         lost[first:stop] = True
     return lost
-
-
-class _Looking:
-    """Looks at a book bar by bar, and keeps its best levels."""
-
-    def __init__(self, start_ns: Int64s, levels: int, scale: _Scale, holes: Sequence[Hole]) -> None:
-        self.bar = 0
-        self.rows = 0
-        self.first_ns = self.last_ns = 0
-        self._start_ns = start_ns
-        self._levels = levels
-        self._size_unit = 10.0**scale.size
-        self._book = Book()
-        self._is_lost = _within(holes, start_ns)
-        self._is_changed = False
-        self._held_in = UNKNOWN  # row of the book as it is now
-        # As large as they may become: what is not written is not there.
-        self._row = np.empty(start_ns.size, dtype=np.int64)
-        self._edges = np.zeros(2 * start_ns.size + 1, dtype=np.int64)
-        self._held = np.empty(2 * start_ns.size)
-        self._sizes = np.empty(2 * start_ns.size * levels)
-        self._distances = np.empty(2 * start_ns.size * levels)
-        self._sides = 0
-
-    @property
-    def books(self) -> Ladders:
-        """What was kept so far."""
-        levels = int(self._edges[self._sides])
-        return Ladders(
-            self._row[: self.bar],
-            self._edges[: self._sides + 1],
-            self._held[: self._sides],
-            self._sizes[:levels],
-            self._distances[:levels],
-        )
-
-    def apply(self, rows: Ticks) -> None:
-        """Take rows."""
-        if rows.size:
-            self._book.apply(rows)
-            self._is_changed = True
-            self.first_ns = self.first_ns if self.rows else int(rows.time_ns[0])
-            self.last_ns = int(rows.time_ns[-1])
-            self.rows += rows.size
-
-    def look(self) -> None:
-        """Keep the book as it is before the next bar."""
-        if self._is_changed:
-            self._held_in, self._is_changed = self._kept(), False
-        is_stale = int(self._start_ns[self.bar]) - self.last_ns > STALE_NS
-        self._row[self.bar] = UNKNOWN if is_stale or self._is_lost[self.bar] else self._held_in
-        self.bar += 1
-
-    def _kept(self) -> int:
-        """Keep the levels; returns their row, UNKNOWN for a book that is not whole, one-sided or crossed."""
-        bid, ask = self._book.best
-        if not self._book.is_whole or bid is None or ask is None or not 0 < bid < ask:
-            return UNKNOWN
-        mid = (bid + ask) / 2
-        asks, bids = self._book.top(SELL, self._levels), self._book.top(BUY, self._levels)
-        self._add(asks, asks.prices / mid - 1)
-        self._add(bids, 1 - bids.prices / mid)
-        return self._sides // 2 - 1
-
-    def _add(self, side: Top, distances: Float64s) -> None:
-        first = int(self._edges[self._sides])
-        stop = first + side.prices.size
-        self._sizes[first:stop] = side.sizes / self._size_unit
-        self._distances[first:stop] = distances
-        self._held[self._sides] = self._sizes[first:stop].sum()
-        self._sides += 1
-        self._edges[self._sides] = stop

@@ -15,7 +15,8 @@ from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, ticks
 from daemon.engine import bars as engine_bars
 from daemon.engine import conditions, montecarlo, overfitting, probe, tick_bars
 from daemon.engine import simulate as backtests
-from daemon.engine.book import Book
+from daemon.engine.book import NO_ORDERS, Book
+from daemon.engine.book_samples import begun, kept, room_for, sample
 from daemon.engine.calibration import TradeBuckets
 from daemon.engine.calling import call_often
 from daemon.engine.clock_offset import LeastDelays
@@ -23,7 +24,7 @@ from daemon.engine.columns import ATR
 from daemon.engine.deciding import ENTER_LONG
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.jit import KERNELS
-from daemon.engine.ladders import UNKNOWN, Ladders, with_dearest
+from daemon.engine.ladders import with_dearest
 from daemon.engine.latency import delays_of, feed_delay, order_delay
 from daemon.engine.orders import ACCOUNT, Reference
 from daemon.engine.program import compile_strategies
@@ -133,11 +134,10 @@ def warm_books() -> None:
         size=levels + 1,
         flags=np.full(8, DepthFlag.SNAPSHOT),
     )
-    book = Book()
-    book.apply(rows)
-    asks, bids = book.top(SELL, 4), book.top(BUY, 4)
-    sizes = np.concatenate([asks.sizes, bids.sizes]).astype(np.float64)
-    with_dearest(Ladders(np.array([0, UNKNOWN]), np.array([0, 4, 8]), np.ones(2), sizes, np.sort(sizes)))
+    book, found, at = Book(), room_for(2, 4), begun()
+    is_lost = np.array([False, True])
+    sample(book.books, book.laid(rows), _BARS + np.arange(2), 2, is_lost, 1.0, _BARS, NO_ORDERS, found, at)
+    with_dearest(kept(found, at))
 
 
 def warm_validation() -> None:
