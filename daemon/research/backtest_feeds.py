@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from daemon.core.backtest import BacktestSpec
     from daemon.core.market import Instrument, TsNs
     from daemon.engine.latency import MeasuredLatency
+    from daemon.engine.orders import Records
     from daemon.research.backtest_market import Loaded
     from daemon.store.bars import BarStore
 
@@ -77,6 +78,16 @@ def read_through(feeds: Iterable[Feed], checkpoint: Callable[[], None]) -> list[
         for _ in _noted(each.chunks, _STREAMS[each.kind], found):
             checkpoint()
     return found
+
+
+def check_books(spec: BacktestSpec, books: Records) -> None:
+    """Refuse a run against a book that never was whole: NotFound NO_DEPTH. books: as the run left them."""
+    if spec.fills != "book":
+        return
+    for number, market in enumerate(spec.markets):
+        if number >= books.size or not books["snapshots"][number]:
+            why = "no whole book in the dates asked for: no snapshot is stored there or before"
+            raise no_depth(market.instrument, why)
 
 
 def measured_latency(store: BarStore, instrument: Instrument) -> MeasuredLatency | None:

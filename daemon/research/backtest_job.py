@@ -16,7 +16,7 @@ from daemon.engine.latency import delays_of
 from daemon.engine.orders import LOG, Reference
 from daemon.engine.simulate import Progress, Simulation
 from daemon.engine.trades import trades_of
-from daemon.research.backtest_feeds import feeds_of, latencies_of
+from daemon.research.backtest_feeds import check_books, feeds_of, latencies_of
 from daemon.research.backtest_finding import Finding, Runs
 from daemon.research.backtest_gaps import crossed, crossings
 from daemon.research.backtest_market import (
@@ -31,7 +31,6 @@ from daemon.research.backtest_outcome import buy_and_hold, conclude
 from daemon.research.backtest_records import BacktestOutcome, BacktestProgress
 from daemon.research.backtest_result import BacktestResult
 from daemon.research.own_runs import as_python, failing, needed_bars, own_runs
-from daemon.research.plans import no_depth
 from daemon.research.strategies import RuleBook
 from daemon.research.validating import validated
 from daemon.store.backtests import ColumnSpool
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.core.backtest import BacktestSpec, Market
-    from daemon.engine.orders import Records
     from daemon.engine.simulate import OwnRun
     from daemon.research.backtest_records import BacktestJob
     from daemon.research.own.folder import StrategyFolder
@@ -165,18 +163,8 @@ def simulate(
         )
         with failing(own):
             outcomes.append(run.run(noted))
-    _check_books(spec, outcomes[0].books)
+    check_books(spec, outcomes[0].books)
     return Runs(outcomes[0], None if on_ticks else outcomes[1], as_python(run.compiled))
-
-
-def _check_books(spec: BacktestSpec, books: Records) -> None:
-    """Refuse a run against a book that never was whole: NotFound NO_DEPTH."""
-    if spec.fills != "book":
-        return
-    for number, market in enumerate(spec.markets):
-        if number >= books.size or not books["snapshots"][number]:
-            why = "no whole book in the dates asked for: no snapshot is stored there or before"
-            raise no_depth(market.instrument, why)
 
 
 def _year_days(spec: BacktestSpec, loaded: list[Loaded]) -> int:

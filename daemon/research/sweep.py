@@ -23,7 +23,7 @@ from daemon.engine.latency import delays_of
 from daemon.engine.orders import Reference
 from daemon.engine.simulate import Decisions, Simulation
 from daemon.engine.trades import trades_of
-from daemon.research.backtest_feeds import feeds_over, latencies_of, read_through
+from daemon.research.backtest_feeds import check_books, feeds_over, latencies_of, latency_used, read_through
 from daemon.research.backtest_market import decided, grid_orders, uses_atr, year_days
 from daemon.research.own_runs import failing, own_runs
 from daemon.research.swept import is_fed, swept
@@ -177,13 +177,16 @@ class Sweep:
     ) -> Iterator[tuple[list[int], int, list[Decisions]]]:
         """Yield the specifications of one program, a span, and what the program decides; few specifications at a time.
 
-        Long jobs would leave a core idle at the end and a cancellation waiting.
+        Long jobs would leave a core idle at the end and a cancellation waiting. Each of an own strategy is a job:
+        nobody knows how long it takes, and its time is counted from the progress before it.
         """
         for places in programs.values():
             checkpoint()
             # With the ATR where any asks for it: one that has its exits in ATR switched off does not.
             decisions = self._decisions(max((specs[place] for place in places), key=uses_atr))
-            size = max(1, -(-len(places) * len(spans) // (8 * self._threads))) if len(spans) == 1 else len(places)
+            size = max(1, -(-len(places) // (8 * self._threads))) if len(spans) == 1 else len(places)
+            if isinstance(specs[places[0]].program, Own):
+                size = 1
             for which in range(len(spans)):
                 for at in range(0, len(places), size):
                     yield places[at : at + size], which, decisions
@@ -216,6 +219,8 @@ class Sweep:
         )
         with failing(own):
             outcome = simulation.run()
+        if span == self.span:  # a part may begin before the first snapshot
+            check_books(spec, outcome.books)
         samples, initial = outcome.samples, spec.account.initial_capital
         daily = curves.daily_returns(samples.time_ns, samples.equity, initial, span.start_ns)
         share = np.maximum.accumulate(samples.equity)
@@ -234,7 +239,8 @@ class Sweep:
 
     def fed(self, spec: BacktestSpec, checkpoint: Callable[[], None]) -> list[Used]:
         """Read through all that runs of a specification read beside bars, and say what it is."""
-        return read_through(self._feeds(spec, self._decisions(spec)), checkpoint)
+        read = read_through(self._feeds(spec, self._decisions(spec)), checkpoint)
+        return read + [latency_used(each) for each in self._measured(spec) if each is not None]
 
     def _feeds(self, spec: BacktestSpec, decisions: list[Decisions]) -> list[Feed]:
         """Open what fills are made against, of each symbol from its first bar to its last."""

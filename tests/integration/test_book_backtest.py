@@ -6,6 +6,7 @@ import pytest
 from daemon.core.errors import AtlasError
 from daemon.core.market import NS_PER_DAY, NS_PER_SECOND
 from daemon.core.ticks import BUY, SELL, DepthFlag, Stream, ticks
+from daemon.engine.latency import MeasuredLatency
 from daemon.research.backtest_job import run_backtest
 from daemon.research.backtest_records import BacktestJob
 from daemon.research.optimization.records import OptimizationJob
@@ -175,6 +176,29 @@ def test_stored_points_are_tried_again_where_the_book_is_another(store, book):
     put_depth(store, [(9.0, 2, SELL, 1009, 10, 0)])
     optimize(store, OptimizationJob("o", plan, {}), told.append, lambda: None, book)
     assert len({each.rows.digest for each in told if each.rows is not None}) == 2
+
+
+def test_stored_points_are_tried_again_where_another_latency_was_measured(store, book, monkeypatch):
+    put(store, whole(0.2, 1))
+    monkeypatch.setattr("daemon.research.backtest_config.latency._check_series", lambda *_: None)
+    latency = {"feed": "measured", "order": 0}
+    config = config_of(book)
+    config["backtest"] |= {"latencyMs": latency}
+    plan = planned(OptimizationRequest(config=config, target="return"), store, book, {})
+    told = []
+    for delay_ns in (1_000_000, 2_000_000):
+        series = MeasuredLatency(np.array([START_NS]), np.array([delay_ns]))
+        monkeypatch.setattr("daemon.research.backtest_feeds.measured_latency", lambda *_, series=series: series)
+        optimize(store, OptimizationJob("o", plan, {}), told.append, lambda: None, book)
+    assert len({each.rows.digest for each in told if each.rows is not None}) == 2
+
+
+def test_an_optimisation_against_a_book_that_never_had_a_snapshot_is_refused(store, book):
+    put(store, [(0.1, 1, SELL, 1005, 10, 0), (2.0, 2, BUY, 998, 10, 0)])
+    plan = planned(OptimizationRequest(config=config_of(book), target="return"), store, book, {})
+    with pytest.raises(AtlasError, match="no snapshot is stored there or before") as refused:
+        optimize(store, OptimizationJob("o", plan, {}), lambda _: None, lambda: None, book)
+    assert refused.value.code == "NO_DEPTH"
 
 
 def test_a_strategy_that_looks_ahead_at_trades_is_found_out(store, run):

@@ -10,7 +10,7 @@ from daemon.research.backtest_config.read import read_config
 from daemon.research.backtest_job import run_backtest, traded
 from daemon.research.backtest_market import read_series
 from daemon.research.backtest_records import BacktestJob
-from daemon.research.optimization.records import OptimizationJob
+from daemon.research.optimization.records import OptimizationJob, put_rows
 from daemon.research.optimization.request import OptimizationRequest, planned
 from daemon.research.optimization.search import optimize
 from daemon.research.own.folder import StrategyFolder
@@ -121,8 +121,7 @@ def test_a_strategy_that_enters_nothing_is_not_said_to_be_checked(store, book, t
     assert not any(each.name == "look-ahead" for each in result.verdict.checks)
 
 
-def test_a_strategy_that_looks_ahead_is_found_out(store, book, tmp_path):
-    body = """
+PEEKS = """
         row = context.symbols["row"][0]
         last = context.values.shape[1] - 1
         rises = context.values[3, min(row + 50, last)] > bar.close
@@ -131,7 +130,10 @@ def test_a_strategy_that_looks_ahead_is_found_out(store, book, tmp_path):
         elif not rises and context.position() > 0.0:
             context.submit(SELL, context.position())
 """
-    error = failure(store, book, config_of(book, body), tmp_path)
+
+
+def test_a_strategy_that_looks_ahead_is_found_out(store, book, tmp_path):
+    error = failure(store, book, config_of(book, PEEKS), tmp_path)
     assert error.code is Code.LOOK_AHEAD
     assert "mine looks ahead: order" in error.message
 
@@ -158,3 +160,48 @@ def test_an_optimisation_tries_the_declared_range(store, book):
     assert sorted(returns) == [0.5, 1.0, 1.5, 2.0]
     gained = 100 * (BARS.open[200] - BARS.open[100]) / MONEY
     assert returns == pytest.approx({quantity: quantity * gained for quantity in returns})
+
+
+def test_an_optimisation_of_what_looks_ahead_is_refused_before_anything_of_it_is_counted(store, book):
+    config, told = config_of(book, PEEKS), []
+    plan = planned(OptimizationRequest(config=config, target="return"), store, book, {})
+    with pytest.raises(AtlasError, match="mine looks ahead: order") as failed:
+        optimize(store, OptimizationJob("o", plan, {}), told.append, lambda: None, book)
+    assert failed.value.code is Code.LOOK_AHEAD
+    assert not any(each.tried or each.rows for each in told)
+
+
+def test_each_point_has_a_job_of_its_own_whose_end_is_told(store, book, monkeypatch):
+    """A budget's time is that of a point, counted from the progress before it."""
+    sizes, whole = [], vars(Sweep)["_all"]
+
+    def counted(sweep, specs, decisions, span):
+        sizes.append(len(specs))
+        return whole(sweep, specs, decisions, span)
+
+    monkeypatch.setattr(Sweep, "_all", counted)
+    asked = OptimizationRequest(config=config_of(book, IN_AND_OUT), parameters=["quantity=0.5:2:0.01"], target="return")
+    plan = planned(asked, store, book, {})
+    optimize(store, OptimizationJob("o", plan, {}), lambda _: None, lambda: None, book)
+    assert (len(sizes), max(sizes)) == (152, 1)
+
+
+def test_points_that_take_long_are_stored_a_few_at_a_time(store, book, monkeypatch):
+    monkeypatch.setattr("daemon.research.optimization.search._SECONDS_AT_ONCE", 0.0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    plan = planned(OptimizationRequest(config=config_of(book, IN_AND_OUT), target="return"), store, book, {})
+    told = []
+    optimize(store, OptimizationJob("o", plan, {}), told.append, lambda: None, book)
+    assert [each.rows.first for each in told if each.rows is not None] == [0, 2]
+
+
+def test_points_that_are_run_again_to_be_judged_are_told_of(store, book):
+    plan = planned(OptimizationRequest(config=config_of(book, IN_AND_OUT), target="return"), store, book, {})
+    told = []
+    optimize(store, job := OptimizationJob("again", plan, {}), told.append, lambda: None, book)
+    store.ticks.env.write(
+        lambda transaction: [put_rows(transaction, "again", each.rows, ()) for each in told if each.rows]
+    )
+    told.clear()
+    assert optimize(store, job, told.append, lambda: None, book).execution.reused == 4
+    assert len([each for each in told if each.done_fraction == 0.9]) > 2

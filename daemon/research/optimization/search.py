@@ -6,6 +6,7 @@ numba and TA-Lib are loaded, so only workers import this module.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from daemon.core.backtest import Own
 from daemon.core.market import NS_PER_DAY
 from daemon.engine import metrics
 from daemon.research.backtest_outcome import inputs_digest
+from daemon.research.look_ahead import check_look_ahead
 from daemon.research.optimization.judging import Grounds, judge
 from daemon.research.optimization.landscape import Landscape
 from daemon.research.optimization.proposals import proposer
@@ -42,7 +45,7 @@ from daemon.research.swept import said_of, swept
 from daemon.research.trials import counted, fingerprints, idea_of, stored_idea, trial_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from daemon.core.backtest import BacktestSpec
     from daemon.research.optimization.landscape import Neighbourhood
@@ -59,6 +62,7 @@ _TOP: Final = 50
 _TRYING: Final = 0.9
 # Bars that are run between two blocks of points that are stored: some seconds' work that a kill may lose.
 _BARS_AT_ONCE: Final = 40_000_000
+_SECONDS_AT_ONCE: Final = 4.0
 _LEAST_AT_ONCE: Final = 16
 _MOST_AT_ONCE: Final = 256
 _NS_PER_MS: Final = 1_000_000
@@ -99,6 +103,7 @@ class _Search:
         self._progress, self._checkpoint = progress, checkpoint
         self._spec = swept(plan.spec)
         self._space = Space(plan.config, plan.spec, bars, book, job.profiles)
+        self._bars, self._folder = bars, book.own
         self._sweeps = Sweeps(bars, kept=SERIES_KEPT, folder=book.own)
         self._sweep = self._sweeps.of(self._spec)
         self._digest, self._ticks = self._inputs()
@@ -111,6 +116,7 @@ class _Search:
         days = max((span.stop_ns - span.start_ns) // NS_PER_DAY, 1)
         # Of how many points one's daily returns are kept, to judge the choice by.
         self._stride = -(-plan.points * days // MOST_CELLS)
+        self._part = os.cpu_count() or 1
         self._batch = min(max(_BARS_AT_ONCE // (self._sweep.bars + self._ticks), _LEAST_AT_ONCE), _MOST_AT_ONCE)
         with bars.ticks.env.read() as transaction:
             self._tried = fingerprints(transaction, self._idea)
@@ -146,7 +152,8 @@ class _Search:
         """Try whatever is not known yet, and have it stored block by block."""
         plan = self._plan
         ask = proposer(plan)
-        [self._configured] = self._sweeps.whole([self._spec], self._checkpoint, lambda _: None)
+        self._look_ahead()
+        [self._configured] = self._sweeps.whole([self._spec], self._checkpoint, lambda _: self._said(0.0))
         asked = 0
         tried = [self._trial(self._spec, self._configured)]
         while asked < plan.points:
@@ -155,12 +162,39 @@ class _Search:
             if not points:
                 break
             new = {key: point for point in points if (key := self._key(point)) not in self._known}
-            if new:
-                self._try(new, asked, tried)
-                tried = []
+            at = asked
+            for part in self._parts(new):
+                self._try(part, at, tried)
+                at, tried = at + len(part), []
             asked += len(points)
             self._said(_TRYING * asked / plan.points)
             ask.tell([_number(self._figures[self._known[self._key(point)]][0]) for point in points])
+
+    def _look_ahead(self) -> None:
+        """Refuse an own strategy that looks ahead, as a backtest would: JobFailed LOOK_AHEAD.
+
+        Before anything of it is in the ledger, which has a backtest of a point taken for one that was checked.
+        """
+        spec, sweep = self._spec, self._sweep
+        fingerprint = inputs_digest(spec, self._sweeps.source(spec).digests)
+        if isinstance(spec.program, Own) and fingerprint not in self._tried:
+            check_look_ahead(spec, sweep.series, sweep.year_days, self._checkpoint, self._folder, self._bars)
+            self._said(0.0)
+
+    def _parts(self, new: dict[tuple[float, ...], Point]) -> Iterator[dict[tuple[float, ...], Point]]:
+        """Yield points to be tried and stored together; of own strategies, whose speed nobody knows, as time tells."""
+        if not isinstance(self._spec.program, Own):
+            yield from [new] if new else []
+            return
+        points = iter(new.items())
+        while part := dict(itertools.islice(points, self._part)):
+            began_s = time.monotonic()
+            yield part
+            took_s = time.monotonic() - began_s
+            if took_s < _SECONDS_AT_ONCE / 2:
+                self._part = min(2 * self._part, self._batch)
+            elif took_s > _SECONDS_AT_ONCE:
+                self._part = max(self._part // 2, os.cpu_count() or 1)
 
     def _try(self, new: dict[tuple[float, ...], Point], asked: int, tried: list[Trial]) -> None:
         first = self.count
@@ -294,7 +328,8 @@ class _Search:
         for at in range(0, len(missing), self._batch):
             part = missing[at : at + self._batch]
             specs = [self._at(number) for number in part]
-            for number, tested in zip(part, self._sweeps.whole(specs, self._checkpoint, lambda _: None), strict=True):
+            again = self._sweeps.whole(specs, self._checkpoint, lambda _: self._said(_TRYING))
+            for number, tested in zip(part, again, strict=True):
                 self._keep(number, tested)
 
     def _plateau(self, around: Neighbourhood | None) -> Plateau | None:
