@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from daemon.core.backtest import Own
+from daemon.core.backtest import OrderList, Own
 from daemon.core.execution import Latency
 
 if TYPE_CHECKING:
@@ -34,4 +34,8 @@ def said_of(spec: BacktestSpec) -> str | None:
     if spec.fills == "bars" or is_fed(spec):
         return None
     against = {"ticks": "ticks", "book": "the book"}[spec.fills]
-    return f"the configuration asks for fills against {against}: rules were run on bars, pessimistically"
+    what = "its orders" if isinstance(spec.program, OrderList) else "rules"
+    latency = spec.latency
+    varies = latency.measured or latency.feed_spread_ns or latency.order_spread_ns
+    without = ", without what is drawn or measured of the latency" if varies else ""
+    return f"the configuration asks for fills against {against}: {what} were run on bars, pessimistically{without}"

@@ -193,8 +193,9 @@ def _assumptions(grounds: Grounds, luck: Luck) -> list[str]:
     ]
     if unasked:
         said.append(f"not asked for: {', '.join(unasked)}")
-    if grounds.swept is not None and (grounds.walk_forward is not None or grounds.sensitivity):
-        said.append(f"walk-forward and sensitivity: {grounds.swept}")
+    swept = [("walk-forward", grounds.walk_forward is not None), ("sensitivity", bool(grounds.sensitivity))]
+    if grounds.swept is not None and any(ran for _, ran in swept):
+        said.append(f"{' and '.join(name for name, ran in swept if ran)}: {grounds.swept}")
     return said
 
 

@@ -254,6 +254,8 @@ def test_rules_over_ticks_are_validated_on_their_bars_and_that_is_said(env, tmp_
     said = "the configuration asks for fills against ticks: rules were run on bars, pessimistically"
     assert f"walk-forward and sensitivity: {said}" in over_ticks.verdict.assumptions
     assert not any("rules were run on bars" in each for each in over_bars.verdict.assumptions)
+    asked["validation"] = {"sensitivity": True}
+    assert f"sensitivity: {said}" in result_of(store, tmp_path, fills="ticks", **asked).verdict.assumptions
 
 
 def test_the_choice_among_sets_is_cross_validated(env, tmp_path):
