@@ -12,6 +12,7 @@ import math
 import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -114,6 +115,7 @@ class Sweep:
         self._threads = threads or os.cpu_count() or 1
         self._runs: dict[str, OwnRun] = {}
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
         self.year_days = spec.calendar_days or max(year_days(each.bars.start_ns) for each in series)
 
     @property
@@ -217,7 +219,10 @@ class Sweep:
             own=own,
             delays=delays_of(spec.latency, self._measured(spec)),
         )
-        with failing(own):
+        # Handlers that run as Python share one lock of the interpreter: side by side each would only take longer, and
+        # its budget is one run's.
+        takes_turns = simulation.compiled is not None and simulation.compiled.uncompiled
+        with self._turn if takes_turns else nullcontext(), failing(own):
             outcome = simulation.run()
         if span == self.span:  # a part may begin before the first snapshot
             check_books(spec, outcome.books)

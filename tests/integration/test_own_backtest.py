@@ -1,11 +1,14 @@
 """Own strategies over stored bars: their columns, their parameters, their exceptions, and whether they look ahead."""
 
+import time
+
 import numpy as np
 import pytest
 from optimized import hours, put_bars
 
 from daemon.core.errors import AtlasError, Code
 from daemon.engine.indicators import IndicatorColumns
+from daemon.engine.simulate import Simulation
 from daemon.research.backtest_config.read import read_config
 from daemon.research.backtest_job import run_backtest, traded
 from daemon.research.backtest_market import read_series
@@ -184,6 +187,26 @@ def test_each_point_has_a_job_of_its_own_whose_end_is_told(store, book, monkeypa
     plan = planned(asked, store, book, {})
     optimize(store, OptimizationJob("o", plan, {}), lambda _: None, lambda: None, book)
     assert (len(sizes), max(sizes)) == (152, 1)
+
+
+def test_runs_that_call_python_take_turns(store, book, monkeypatch):
+    """Side by side they would share one interpreter, and each take as long as all."""
+    running, most, run_ = [], [], Simulation.run
+
+    def counted(simulation):
+        running.append(simulation)
+        most.append(len(running))
+        time.sleep(0.02)
+        try:
+            return run_(simulation)
+        finally:
+            running.remove(simulation)
+
+    monkeypatch.setattr(Simulation, "run", counted)
+    spec = read_config(config_of(book, "        globals()\n"), store, book)
+    sweep = Sweep(spec, [read_series(store, spec, spec.markets[0], needed_bars(spec, book.own))], 2, book.own)
+    sweep.run([spec] * 4, [sweep.span])
+    assert most == [1, 1, 1, 1]
 
 
 def test_points_that_take_long_are_stored_a_few_at_a_time(store, book, monkeypatch):
