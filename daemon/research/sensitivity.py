@@ -24,7 +24,7 @@ START_SHARES: Final = (0.1, 0.25)
 def sensitivity(
     spec: BacktestSpec, sweep: Sweep, checkpoint: Callable[[], None] = lambda: None
 ) -> list[SensitivityRow]:
-    """Run on bars with costs x 0.5 to 4, filled a bar later, and begun later; a factor of 1 is the run as it is."""
+    """Run with costs x 0.5 to 4, filled a bar later, and begun later, as `swept` says; x 1 is the run itself."""
     whole = sweep.span
     found = []
     for factor in COST_FACTORS:
