@@ -401,6 +401,33 @@ def test_an_error_is_told_once_with_its_code_and_what_to_do(console):
     assert console.ask("document.querySelector('#banner').hidden")
 
 
+def test_a_strategy_that_raises_is_told_by_its_own_lines_as_words(console, filled):
+    folder = filled.folder / "strategies"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    source = (
+        "from daemon.research import Strategy",
+        "",
+        "class Evil(Strategy):",
+        "    def on_bar(self, context, bar):",
+        "        self.quote({})",
+        "",
+        "    def quote(self, seen):",
+        f"        raise ValueError({EVIL!r})",
+    )
+    (folder / "evil.py").write_text("\n".join(source))
+    wanted = {"config": config(0.001) | {"strategy": {"own": "evil"}, "validation": None}}
+    failing = filled.request("POST", "/api/v1/backtest/run", wanted).body["id"]
+    console.go(f"#/backtests/{failing}", "the last one raised")
+    assert "STRATEGY_RAISED" in console.ask("document.querySelector('#view').textContent")
+    lines = console.ask("document.querySelector('pre').textContent").splitlines()
+    assert [line.split(": ", 1)[1] for line in lines] == [source[4].strip(), source[7].strip()]
+    assert [line.split(", ")[1] for line in lines] == ["line 5", "line 8"]
+    assert console.ask("document.querySelectorAll('#view img, #view b b').length") == 0
+    assert console.ask("window.evil ?? null") is None
+    console.page.set_viewport_size({"width": 800, "height": 900})
+    until(lambda: console.ask("document.documentElement.scrollWidth") <= 800)
+
+
 # What is live.
 
 

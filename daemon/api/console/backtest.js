@@ -48,7 +48,7 @@ export async function one(here, id) {
       isAtWork(status)
         ? progress(status)
         : status.error
-          ? card("It has no result", h("p", {}, h("b", {class: "bad"}, status.errorCode), " ", status.error))
+          ? failure(status)
           : "",
     );
     if (status.status === "completed" && shown !== "completed")
@@ -68,6 +68,16 @@ const progress = status =>
       {class: "soft small"},
       `${number(status.progress, 1)} % \u00b7 ${whole(status.eventsProcessed)} events \u00b7 market time ${when(status.currentTimestamp)} \u00b7 ${span(status.estimatedTimeRemaining)} left`,
     ),
+  );
+
+/** Why there is no result; of a strategy of the user's own that raised, the lines of its file that led there. */
+const failure = ({error, errorCode, errorTraceback}) =>
+  card(
+    "It has no result",
+    h("p", {}, h("b", {class: "bad"}, errorCode), " ", error),
+    errorTraceback?.length
+      ? [h("h3", {}, "The strategy's own lines, the last one raised"), h("pre", {}, errorTraceback.join("\n"))]
+      : null,
   );
 
 function actions(here, status) {

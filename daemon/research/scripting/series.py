@@ -160,13 +160,10 @@ def _text(moment: Moment | None) -> str | None:
 
 def _text_of_number(moment: Any) -> str:
     """Write ns; a date, and whatever is no time, is written as it is."""
-    match moment:
-        case bool():
-            return str(moment)
-        case int() | float() | np.integer() | np.floating() if abs(moment) < _PAST_NS:
-            return f"{np.datetime_as_string(np.datetime64(int(moment), 'ns'))}Z"
-        case _:
-            return str(moment)
+    is_number = isinstance(moment, int | float | np.integer | np.floating) and not isinstance(moment, bool)
+    if is_number and abs(moment) < _PAST_NS:
+        return f"{np.datetime_as_string(np.datetime64(int(moment), 'ns'))}Z"
+    return str(moment)
 
 
 def _unknown(name: str, known: Iterable[str], where: str) -> InvalidRequest:
