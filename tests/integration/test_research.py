@@ -343,6 +343,12 @@ def test_rows_go_wherever_arrow_goes(market):
     assert str(frame["entryTime"].dtype) == "datetime64[ns, UTC]"
 
 
+def test_a_receipt_without_impact_has_none_and_not_less_than_none(market):
+    fills = market.run(CONFIG).fills.columns()
+    assert (fills["liquidity"] == "maker").any()
+    assert not np.signbit(fills["impact"]).any()
+
+
 def test_a_frame_without_pandas_says_what_to_install(market, monkeypatch):
     trades = market.run(CONFIG).trades
     monkeypatch.setitem(sys.modules, "pandas", None)
