@@ -241,7 +241,7 @@ def _receipts(stored: Block, symbols: Sequence[str], model: str) -> Block:
         "price": stored["price"],
         "slippage": stored["spread"] + stored["impact"],
         "spread": stored["spread"],
-        "impact": stored["impact"],
+        "impact": stored["impact"] + 0.0,  # what a maker sells has one of -0.0
         "fee": stored["fee"],
         "feeRate": stored["fee_rate"],
         "fixedFee": stored["fixed_fee"],

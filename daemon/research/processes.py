@@ -14,6 +14,7 @@ from daemon.research.backtest_records import BacktestProgress
 from daemon.research.budgets import Budget, Watch
 from daemon.research.optimization.records import OptimizationJob, OptimizationProgress
 from daemon.research.plans import ProbeJob
+from daemon.research.spawning import start_alone
 from daemon.research.worker import BEGUN, CANCEL, READY, WorkerSetup, budget_of, described, worker_main
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class WorkerProcess:
     def _spawn(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=worker_main, args=(theirs, self._setup), daemon=True)
-        process.start()
+        start_alone(process)
         theirs.close()
         return _Worker(process, ours)
 
@@ -151,7 +152,7 @@ class WorkerProcess:
             if worker.pipe in ready:
                 match worker.pipe.recv():
                     case int() | BacktestProgress() as word:
-                        progress(word)
+                        self._tell(worker, job, progress, word)
                         if watch is not None and isinstance(word, OptimizationProgress):
                             watch.restart()  # a budget's time is that of a point
                     case str() as word:  # that a worker spawned for this job is ready, or that it has begun
@@ -165,6 +166,17 @@ class WorkerProcess:
             if watch is not None:
                 self._check(worker, watch)
             stop_by_s = self._cancel(worker, stop_by_s, cancelled, _CANCEL_S if budget is None else _CANCEL_OWN_S)
+
+    def _tell(self, worker: _Worker, job: Job, progress: Callable[[Any], None], word: object) -> None:
+        """Pass progress on. Where nobody can take it the worker ends: what it sends later is not the next job's."""
+        try:
+            progress(word)
+        except OSError as error:  # the listener's, not the pipe's
+            self._kill(worker)
+            raise JobFailed(Code.INTERNAL, f"{described(job)}: {error!r}") from error
+        except BaseException:
+            self._kill(worker)
+            raise
 
     def _cancel(self, worker: _Worker, stop_by_s: float | None, cancelled: Flag, patience_s: float) -> float | None:
         """Tell a worker once to stop, where that is wanted, and kill it when its time is up; returns when that is."""

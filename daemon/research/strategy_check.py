@@ -12,6 +12,7 @@ import msgspec
 from daemon.core.errors import AtlasError, Code, InvalidRequest
 from daemon.research.own.failing import strategy_failed
 from daemon.research.own.listing import OwnParameter
+from daemon.research.spawning import start_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,7 @@ def apart(function: Callable[..., Any], arguments: tuple[Any, ...], file: str, *
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_main, args=(theirs, function, arguments, file), daemon=True)
-    process.start()
+    start_alone(process)
     theirs.close()
     try:
         ready = connection.wait([ours, process.sentinel], seconds)

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from stand_ins import own
 
+from daemon.core.errors import Code, JobFailed
 from daemon.research.backtests import Backtests
 from daemon.research.budgets import Budget, Watch
 from daemon.research.executors import ProcessExecutor, ThreadExecutor
@@ -112,6 +113,17 @@ def test_a_strategy_that_raises_at_its_thousandth_call_is_told_by_its_own_lines(
         "market_maker.py, line 14, in quote: 1 / 0",
     ]
     assert worker(backtests) == before
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), JobFailed(Code.STORE_FULL, "no space")])
+def test_what_a_job_says_after_its_listener_failed_is_not_taken_for_the_next_jobs(backtests, error):
+    def fails(_):
+        raise error
+
+    first = backtests.executor.submit(OptimizationJob("points", None, {}, BUDGET), fails, threading.Event())
+    code = Code.INTERNAL if isinstance(error, OSError) else Code.STORE_FULL
+    assert first.exception(PATIENCE_S).code is code
+    assert isinstance(worker(backtests), int)
 
 
 def test_an_optimisation_has_its_time_for_every_point(backtests, monkeypatch):

@@ -401,6 +401,33 @@ def test_an_error_is_told_once_with_its_code_and_what_to_do(console):
     assert console.ask("document.querySelector('#banner').hidden")
 
 
+def test_a_strategy_that_raises_is_told_by_its_own_lines_as_words(console, filled):
+    folder = filled.folder / "strategies"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    source = (
+        "from daemon.research import Strategy",
+        "",
+        "class Evil(Strategy):",
+        "    def on_bar(self, context, bar):",
+        "        self.quote({})",
+        "",
+        "    def quote(self, seen):",
+        f"        raise ValueError({EVIL!r})",
+    )
+    (folder / "evil.py").write_text("\n".join(source))
+    wanted = {"config": config(0.001) | {"strategy": {"own": "evil"}, "validation": None}}
+    failing = filled.request("POST", "/api/v1/backtest/run", wanted).body["id"]
+    console.go(f"#/backtests/{failing}", "the last one raised")
+    assert "STRATEGY_RAISED" in console.ask("document.querySelector('#view').textContent")
+    lines = console.ask("document.querySelector('pre').textContent").splitlines()
+    assert [line.split(": ", 1)[1] for line in lines] == [source[4].strip(), source[7].strip()]
+    assert [line.split(", ")[1] for line in lines] == ["line 5", "line 8"]
+    assert console.ask("document.querySelectorAll('#view img, #view b b').length") == 0
+    assert console.ask("window.evil ?? null") is None
+    console.page.set_viewport_size({"width": 800, "height": 900})
+    until(lambda: console.ask("document.documentElement.scrollWidth") <= 800)
+
+
 # What is live.
 
 
@@ -441,6 +468,33 @@ def test_a_trade_opens_its_receipts(console, filled):
     console.page.keyboard.press("ArrowDown")
     console.page.keyboard.press("Enter")
     console.sees("Receipts of trade")
+
+
+def test_a_trade_of_another_symbol_is_shown_on_the_candles_of_that_symbol(console, filled):
+    wanted = config(0.001) | {"validation": None}
+    wanted["backtest"] |= {"symbols": ["SYNA", "SYNB"], "timeframe": "1h"}
+    both = filled.request("POST", "/api/v1/backtest/run", {"config": wanted, "name": "both"}).body["id"]
+    until(lambda: filled.request("GET", f"/api/v1/backtest/{both}/status").body["status"] == "completed", 60)
+    console.go(f"#/backtests/{both}", "Trades")
+    console.draws(2)
+    shown = "[...document.querySelectorAll('[aria-label=Trades] .rows .line')].map(each => each.textContent)"
+    first, other = sorted({"SYNA", "SYNB"}, key=lambda each: each not in until(lambda: console.ask(shown))[0])
+    assert console.ask(f"document.querySelectorAll('[aria-label$=\"{first} on candles\"]').length") == 1
+    console.page.focus("[aria-label=Trades]")
+    for _ in range(next(place for place, line in enumerate(console.ask(shown)) if other in line) + 1):
+        console.page.keyboard.press("ArrowDown")
+    console.page.keyboard.press("Enter")
+    until(lambda: console.ask(f"document.querySelectorAll('[aria-label$=\"{other} on candles\"]').length") == 1)
+    views = "performance.getEntriesByType('resource').map(each => each.name).filter(each => each.includes('/view/'))"
+    until(lambda: other in console.ask(views)[-1])
+    console.draws(2)
+
+
+def test_a_figure_of_nothing_has_no_sign(console):
+    told = (
+        "async given => { const {number} = await import('/console/dom.js'); return given.map(each => number(each)); }"
+    )
+    assert console.ask(told, [-0.0, -0.001, -1.5, 1234.5]) == ["0.00", "0.00", "\N{MINUS SIGN}1.50", "1,234.50"]
 
 
 def test_a_cell_of_the_map_opens_its_groups_and_trades(console):

@@ -3,6 +3,7 @@
 import ast
 import gc
 import re
+import subprocess
 import sys
 import time
 from datetime import UTC, date, datetime
@@ -26,7 +27,7 @@ from daemon.research.optimization.request import OptimizationRequest
 from daemon.research.plans import ProbeRequest
 from daemon.research.scripting.market import Market
 from daemon.research.scripting.opening import find_settings
-from daemon.research.scripting.running import read_wanted
+from daemon.research.scripting.running import _said, read_wanted
 from daemon.research.strategies import RuleBook
 from daemon.store.bars import BarStore
 from daemon.store.bulk import BulkWriter
@@ -179,6 +180,40 @@ def test_a_range_without_rows_has_empty_columns_of_the_same_types(market):
     }
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        np.datetime64("9999-01-01"),
+        np.datetime64("1600-01-01T00"),
+        np.datetime64("NaT"),
+        10**30,
+        float("nan"),
+        True,
+        [1],
+    ],
+)
+def test_a_time_that_64_bits_cannot_tell_is_refused_and_never_another(market, moment):
+    refused(Code.INVALID_DATE_RANGE, lambda: market.columns("BTC/USDT", "1m", moment), InvalidRequest)
+
+
+def test_names_may_come_one_by_one_and_are_no_letters_of_a_text(market):
+    assert list(market.columns("BTC/USDT", "1m", names=(each for each in ("low", "close")))) == ["low", "close"]
+    for ask in (market.columns, market.indicators):
+        said = refused(Code.INVALID_REQUEST, lambda ask=ask: ask("BTC/USDT", "1m", names="close"), InvalidRequest)
+        assert "['close']" in said
+
+
+def test_a_value_of_another_type_is_refused_as_any_that_is_wrong(market):
+    refused(Code.INVALID_SYMBOL, lambda: market.columns(None, "1m"))
+    refused(Code.INVALID_TIMEFRAME, lambda: market.columns("BTC/USDT", 60))
+    refused(Code.BACKTEST_NOT_FOUND, lambda: market.backtest(None))
+    for point in ({"take_profit": None}, {"take_profit": "much"}, [1]):
+        refused(Code.INVALID_PARAMETER, lambda point=point: market.run(CONFIG, point=point), InvalidRequest)
+    refused(Code.INVALID_PARAMETER, lambda: market.run(CONFIG | {"point": 5}, point={"take_profit": 0.02}))
+    refused(Code.INVALID_CONFIGURATION, lambda: market.run(CONFIG, name="x" * 201))
+    refused(Code.INVALID_REQUEST, lambda: market.run(CONFIG, name="a\0b", keep=True))
+
+
 def test_blocks_are_the_columns_in_pieces(market):
     blocks = list(market.blocks("BTC/USDT", "1m", names=["close"]))
     assert np.array_equal(np.concatenate([block["close"] for block in blocks]), BARS.close)
@@ -252,6 +287,40 @@ def test_a_configuration_may_be_a_file_and_its_errors_have_codes(market, tmp_pat
     refused(Code.RUN_NOT_FOUND, lambda: market.probe("none"), NotFound)
 
 
+@pytest.mark.parametrize("value", [float("nan"), np.float64("inf")])
+def test_a_number_that_json_has_not_is_refused_and_no_default_stands_in_for_it(market, value):
+    backtest = CONFIG["backtest"] | {"commission": value}
+    refused(Code.INVALID_REQUEST, lambda: market.run(CONFIG | {"backtest": backtest}), InvalidRequest)
+
+
+def test_a_kept_run_of_a_strategy_that_raises_has_its_lines():
+    lines = "  mine.py, line 4, in on_bar: self.quote()\n  mine.py, line 9, in quote: 1 / 0\n"
+    error = _said(f"compiling\n{lines}error: it failed: why [STRATEGY_RAISED]\n", 1)
+    assert (error.code, error.message) == (Code.STRATEGY_RAISED, "it failed: why")
+    assert error.details["traceback"][1] == "mine.py, line 9, in quote: 1 / 0"
+    assert len(error.details["traceback"]) == 2
+
+
+def test_a_script_without_a_guard_may_run_in_a_worker(folder, tmp_path):
+    """A worker that ran it again would open the folder twice, which LMDB refuses, and start workers of its own."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from daemon.research.scripting.market import Market\n"
+        "from daemon.research.scripting.opening import find_settings\n"
+        "from daemon.research.strategies import RuleBook\n"
+        "from pathlib import Path\n"
+        "print('top')\n"
+        f"settings = find_settings(Path({str(folder)!r}), None)\n"
+        "market = Market(settings._replace(prepare=lambda: RuleBook(())))\n"
+        f"print(market.run({CONFIG!r}, apart=True).summary.trade_stats.total_trades)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.split()
+    assert first == "top"
+    assert int(second) > 5
+
+
 def test_a_strategy_file_lies_beside_the_configuration_that_names_it(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"strategy": {"file": "mine.py"}}')
@@ -272,6 +341,12 @@ def test_rows_go_wherever_arrow_goes(market):
     frame = pytest.importorskip("pandas") and trades.frame()
     assert frame["pnl"].tolist() == columns["pnl"].tolist()
     assert str(frame["entryTime"].dtype) == "datetime64[ns, UTC]"
+
+
+def test_a_receipt_without_impact_has_none_and_not_less_than_none(market):
+    fills = market.run(CONFIG).fills.columns()
+    assert (fills["liquidity"] == "maker").any()
+    assert not np.signbit(fills["impact"]).any()
 
 
 def test_a_frame_without_pandas_says_what_to_install(market, monkeypatch):

@@ -48,7 +48,7 @@ export async function one(here, id) {
       isAtWork(status)
         ? progress(status)
         : status.error
-          ? card("It has no result", h("p", {}, h("b", {class: "bad"}, status.errorCode), " ", status.error))
+          ? failure(status)
           : "",
     );
     if (status.status === "completed" && shown !== "completed")
@@ -68,6 +68,16 @@ const progress = status =>
       {class: "soft small"},
       `${number(status.progress, 1)} % \u00b7 ${whole(status.eventsProcessed)} events \u00b7 market time ${when(status.currentTimestamp)} \u00b7 ${span(status.estimatedTimeRemaining)} left`,
     ),
+  );
+
+/** Why there is no result; of a strategy of the user's own that raised, the lines of its file that led there. */
+const failure = ({error, errorCode, errorTraceback}) =>
+  card(
+    "It has no result",
+    h("p", {}, h("b", {class: "bad"}, errorCode), " ", error),
+    errorTraceback?.length
+      ? [h("h3", {}, "The strategy's own lines, the last one raised"), h("pre", {}, errorTraceback.join("\n"))]
+      : null,
   );
 
 function actions(here, status) {
@@ -226,24 +236,32 @@ async function tradesOf(here, found, place) {
     return;
   }
   const [trades, series] = await Promise.all([allTrades(here, found.id), here.client.call("data:symbols")]);
-  const receipts = h("div", {});
-  const stored = series.filter(each => each.symbol === keyOf(found, series, trades[0].symbol));
-  const range = [trades[0].entryTime, trades.at(-1).exitTime];
-  const shown = stored.length
-    ? market(here, stored[0].symbol, stored, {
-        height: 420,
-        range: wider(...range),
-        extra: (start, end) => marks(trades, trades[0].symbol, start, end),
-        label: "Trades on candles",
-      })
-    : null;
+  const receipts = h("div", {}),
+    charted = h("div", {});
   const isOne = trades.every(each => each.symbol === trades[0].symbol);
+  let shown = null;
+  // The chart is of one symbol: that of the trade that was opened last.
+  const see = (symbol, start, end) => {
+    if (shown?.symbol === symbol) return shown.go(start, end);
+    const stored = series.filter(each => each.symbol === keyOf(found, series, symbol));
+    const made = stored.length
+      ? market(here, stored[0].symbol, stored, {
+          height: 420,
+          range: [start, end],
+          extra: (from, to) => marks(trades, symbol, from, to),
+          label: `Trades of ${symbol} on candles`,
+        })
+      : {node: h("p", {class: "soft"}, "The bars it ran on are not stored any more."), go() {}};
+    shown = {symbol, go: made.go};
+    charted.replaceChildren(isOne ? "" : h("h3", {}, symbol), made.node);
+  };
+  see(trades[0].symbol, ...wider(trades[0].entryTime, trades.at(-1).exitTime));
   const rows = table({
     label: "Trades",
     rows: trades,
     height: 380,
     open: row => {
-      shown?.go(...wider(row.entryTime, row.exitTime, 2));
+      see(row.symbol, ...wider(row.entryTime, row.exitTime, 2));
       receiptsOf(here, found.id, row, receipts);
     },
     columns: [
@@ -277,7 +295,7 @@ async function tradesOf(here, found, place) {
   place.replaceChildren(
     card(
       "Trades",
-      shown ? shown.node : h("p", {class: "soft"}, "The bars it ran on are not stored any more."),
+      charted,
       h("div", {class: "bar"}),
       rows.node,
       trades.length < found.tradeStats.totalTrades

@@ -99,7 +99,9 @@ export function spark(values) {
 export const DASH = "\u2013";
 const known = (value, text) => (value === null || value === undefined || Number.isNaN(value) ? DASH : text(value));
 const decimals = (value, digits) =>
-  value.toLocaleString("en-US", {minimumFractionDigits: digits, maximumFractionDigits: digits}).replace("-", "\u2212");
+  value
+    .toLocaleString("en-US", {minimumFractionDigits: digits, maximumFractionDigits: digits, signDisplay: "negative"})
+    .replace("-", "\u2212");
 
 export const whole = value => known(value, () => Math.round(value).toLocaleString("en-US"));
 export const number = (value, digits = 2) => known(value, () => decimals(value, digits));

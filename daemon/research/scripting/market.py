@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from daemon.core.errors import Code, ConfigError
+from daemon.research.backtest_config.fields import text
 from daemon.research.backtest_config.given import with_given
 from daemon.research.backtest_records import stored_statuses
 from daemon.research.optimization.records import stored_states
@@ -151,6 +152,7 @@ class Market:
         """
         bars, book = self._bars, self._prepared
         wanted = read_wanted(config, point)
+        name = None if name is None else text(name, "name")
         if book.own is not None:
             wanted = with_given(wanted, Path(), book.own)
         if keep:
@@ -168,7 +170,7 @@ class Market:
     def backtest(self, backtest_id: str) -> Backtest:
         """Take a stored backtest; NotFound BACKTEST_NOT_FOUND, Conflict BACKTEST_NOT_FINISHED."""
         self._check_open()
-        return stored_backtest(self._lease.another(), backtest_id)
+        return stored_backtest(self._lease.another(), str(backtest_id))
 
     def probes(self) -> list[Run]:
         """List the runs of the strategy probe, the newest first."""
@@ -179,7 +181,7 @@ class Market:
     def probe(self, run_id: str) -> Probe:
         """Take a run of the strategy probe; NotFound RUN_NOT_FOUND."""
         self._check_open()
-        return Probe(self._lease.another(), run_id, self._prepared)
+        return Probe(self._lease.another(), str(run_id), self._prepared)
 
     def optimizations(self) -> list[OptimizationStatus]:
         """List the optimisations, the newest first."""
@@ -191,7 +193,7 @@ class Market:
     def optimization(self, optimization_id: str) -> Optimization:
         """Take an optimisation, finished or not; NotFound OPTIMIZATION_NOT_FOUND."""
         self._check_open()
-        return Optimization(self._lease.another(), optimization_id)
+        return Optimization(self._lease.another(), str(optimization_id))
 
     @property
     def _bars(self) -> BarStore:

@@ -6,6 +6,7 @@ A trader's own strategy always runs in a worker process, which can be killed. On
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import threading
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from daemon.store.backtests import ColumnPart
     from daemon.store.bars import BarStore
 
-_SAID: Final = re.compile(r"error: (.*) \[([A-Z_]+)\]\s*\Z", re.DOTALL)
+_SAID: Final = re.compile(r"((?:^  .*\n)*)^error: ((?s:.*)) \[([A-Z_]+)\]\s*\Z", re.MULTILINE)
 _WRONG_USE: Final = 2
 
 
@@ -64,21 +66,32 @@ def read_wanted(
     else:
         where = "the configuration"
         try:
-            content = msgspec.json.encode(config, enc_hook=_as_json)
+            # msgspec writes NaN as null, which counts as not given: a default would stand in for it.
+            content = json.dumps(_plain(config), allow_nan=False).encode()
         except (TypeError, ValueError) as error:
-            raise InvalidRequest(Code.INVALID_REQUEST, f"{where} holds what JSON cannot say: {error}") from None
+            why = f"{where} holds what JSON cannot say, such as NaN: {error}"
+            raise InvalidRequest(Code.INVALID_REQUEST, why) from None
     wanted = decode_config(content, where)
     strategy = wanted.get("strategy")
     if isinstance(config, (str, os.PathLike)) and isinstance(strategy, dict) and isinstance(strategy.get("file"), str):
         # Beside the configuration, wherever this process happens to stand.
         strategy["file"] = str(Path(config).absolute().parent / strategy["file"])
     if point:
-        wanted[POINT] = wanted.get(POINT, {}) | {name: float(value) for name, value in point.items()}
+        given, over = wanted.get(POINT) or {}, _plain(point)
+        if not isinstance(over, dict):
+            given = over  # the reader's to refuse, as what is no number
+        wanted[POINT] = given | over if isinstance(given, dict) else given
     return wanted
 
 
+def _plain(value: object) -> Any:
+    return msgspec.to_builtins(value, enc_hook=_as_json, str_keys=True)
+
+
 def _as_json(value: object) -> object:
-    """Return what JSON has for numbers of NumPy's and paths."""
+    """Return what JSON has for numbers of NumPy's, times of pandas', and paths."""
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -174,13 +187,17 @@ def run_stored(settings: Settings, wanted: dict[str, Any], name: str | None) -> 
     options += ["--name", name] if name is not None else []
     source = str(Path(daemon.__file__).parent.parent)
     paths = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(  # noqa: S603 - this very program
-        [sys.executable, "-m", "daemon", "backtest", "-", *options],
-        input=msgspec.json.encode(wanted),
-        capture_output=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": paths},
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - this very program
+            [sys.executable, "-m", "daemon", "backtest", "-", *options],
+            input=msgspec.json.encode(wanted),
+            capture_output=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+    except ValueError as error:
+        why = f"name {name!r} cannot be handed to a process: {error}"
+        raise InvalidRequest(Code.INVALID_REQUEST, why, {"field": "name"}) from None
     if done.returncode == 0:
         return msgspec.json.decode(done.stdout, type=_Stored).id
     raise _said(done.stderr.decode(errors="replace"), done.returncode)
@@ -190,5 +207,7 @@ def _said(complaint: str, status: int) -> AtlasError:
     found = _SAID.search(complaint)
     if found is None:
         return JobFailed(Code.INTERNAL, f"`atlasd backtest` ended with {status}: {complaint.strip()[-500:]}")
-    code = next((each for each in Code if each == found[2]), Code.INTERNAL)
-    return (InvalidRequest if status == _WRONG_USE else JobFailed)(code, found[1])
+    code = next((each for each in Code if each == found[3]), Code.INTERNAL)
+    lines = [line.strip() for line in found[1].splitlines()]  # of a strategy that raised
+    kind = InvalidRequest if status == _WRONG_USE else JobFailed
+    return kind(code, found[2], {"traceback": lines} if lines else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -21,7 +22,7 @@ from daemon.research.plans import parse_timeframe, source_of
 from daemon.store.codec import to_floats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from daemon.research.history import Block
     from daemon.research.plans import Source
@@ -34,6 +35,9 @@ Moment: TypeAlias = str | int | date | datetime | np.datetime64
 """A time as scripts have it. Texts are as of `moments.time_range`, whole numbers are ns as columns have them; a day as
 an end is meant whole, a datetime without a zone is UTC."""
 
+_NO_TIME: Final = "NaT"
+# Beyond what 64 bits hold, and NumPy's number for no time.
+_PAST_NS: Final = 2**63
 _TYPES: Final = {Kind.TIME: np.int64, Kind.ID: np.int64, Kind.CODE: np.int8}
 
 
@@ -50,11 +54,12 @@ def read_blocks(
     series: a stream of ticks, a timeframe, or `volume:N` and `notional:N`. names: columns, None for all; InvalidRequest
     INVALID_REQUEST for one that the series has not.
     """
+    names, series = _listed(names), str(series)
     is_ticks = series in {each for each in Stream if each is not Stream.BARS}
     history = History(
         bars,
         Query(
-            symbol=symbol,
+            symbol=str(symbol),
             stream=series if is_ticks else Stream.BARS,
             timeframe=None if is_ticks else TIMEFRAMES.get(series, series),
             start=_text(start),
@@ -89,10 +94,11 @@ def read_indicators(
     from daemon.engine.indicators import IndicatorColumns
     from daemon.research.backtest_market import read_series
 
+    names = _listed(names) or ()
     for name in names:
         if canonical(name) is None:
             raise _unknown(name, NAMES, "the engine, whose rsi_14, ema_9 or bb_upper_20_2p5 take any length")
-    instrument = bars.resolve(symbol)
+    instrument = bars.resolve(str(symbol))
     width = TIMEFRAMES.get(timeframe) or parse_timeframe(timeframe)
     stored: list[Source] = [*bars.timeframes(instrument), *bars.ticks.streams(instrument)]
     start_ns, stop_ns = time_range(_text(start), _text(end))
@@ -123,22 +129,41 @@ def _plain(block: Block, kinds: dict[str, Kind]) -> Columns:
     return made
 
 
+def _listed(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return names that any iterable gives; a text alone would be taken for its letters."""
+    if names is None:
+        return None
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        why = f"names is `{names}`, not a list of columns: write [{str(names)!r}]"
+        raise InvalidRequest(Code.INVALID_REQUEST, why, {"field": "names"})
+    return tuple(str(each) for each in names)
+
+
 def _text(moment: Moment | None) -> str | None:
-    """Write a time as `moments.time_range` reads it."""
+    """Write a time as `moments.time_range` reads it; what is none it refuses, in its own words."""
     match moment:
         case None | str():
             return moment
-        case datetime():
+        case datetime() if str(moment) != _NO_TIME:
             zoned = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
             # Of pandas' times, which have them.
             nanoseconds = int(getattr(moment, "nanosecond", 0))
             return f"{zoned:%Y-%m-%dT%H:%M:%S.%f}{nanoseconds:03d}Z"
-        case date():
-            return moment.isoformat()
-        case np.datetime64():
-            return f"{np.datetime_as_string(moment.astype('datetime64[ns]'))}Z"
+        case np.datetime64() if not np.isnat(moment):
+            exact = moment.astype("datetime64[ns]")
+            # Years that nanoseconds cannot tell come back as others.
+            is_told = exact.astype("datetime64[Y]") == moment.astype("datetime64[Y]")
+            return f"{np.datetime_as_string(exact if is_told else moment.astype('datetime64[s]'))}Z"
         case _:
-            return f"{np.datetime_as_string(np.datetime64(int(moment), 'ns'))}Z"
+            return _text_of_number(moment)
+
+
+def _text_of_number(moment: Any) -> str:
+    """Write ns; a date, and whatever is no time, is written as it is."""
+    is_number = isinstance(moment, int | float | np.integer | np.floating) and not isinstance(moment, bool)
+    if is_number and abs(moment) < _PAST_NS:
+        return f"{np.datetime_as_string(np.datetime64(int(moment), 'ns'))}Z"
+    return str(moment)
 
 
 def _unknown(name: str, known: Iterable[str], where: str) -> InvalidRequest:
