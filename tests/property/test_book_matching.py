@@ -119,7 +119,7 @@ def cases(draw, models=MODELS, *, is_apart=False, most=50):
         self_trade=draw(st.sampled_from(["cancel_newest", "cancel_oldest", "cancel_both"])),
         replace=draw(st.sampled_from(["reducing_keeps", "loses"])),
     )
-    if lot > 1:
+    if lot > 1 and draw(st.booleans()):
         rows = [row._replace(size=row.size * lot) for row in rows]
         trades = [trade._replace(size=trade.size * lot) for trade in trades]
     commands = make_commands(rng, events_of(rows, trades), draw(st.integers(1, 14)), feed, lot=lot)

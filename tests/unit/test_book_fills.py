@@ -113,6 +113,18 @@ def test_fok_takes_all_or_nothing(quantity, count):
     assert (len(ran.fills), len(ran.ends)) == (count, 0 if count else 1)
 
 
+def test_what_a_level_shows_beyond_whole_lots_stays_and_the_order_goes_on():
+    thin = book(asks={101: 3, 102: 1, 103: 5})
+    assert filled(thin, buy(1, 6), lot=2) == [(1, 1, 2, 101), (1, 1, 4, 103)]
+    assert filled(thin, buy(1, 6, 102), sold(2, 102, 99), lot=2) == [(1, 1, 2, 101), (2, 1, 4, 102)]
+
+
+def test_fok_counts_whole_lots_of_each_level():
+    thin = book(asks={101: 3, 102: 3, 103: 5})
+    assert filled(thin, buy(1, 6, 102, force="FOK"), lot=2) == []
+    assert filled(thin, buy(1, 6, 103, force="FOK"), lot=2) == [(1, 1, 2, 101), (1, 1, 2, 102), (1, 1, 2, 103)]
+
+
 @pytest.mark.parametrize(("price", "ends"), [(100, []), (101, [(1, "would_take")])])
 def test_post_only_is_rejected_where_it_could_take(price, ends):
     assert ended(book(), buy(1, 1, price, post_only=True)) == ends
