@@ -119,6 +119,13 @@ def test_what_a_level_shows_beyond_whole_lots_stays_and_the_order_goes_on():
     assert filled(thin, buy(1, 6, 102), sold(2, 102, 99), lot=2) == [(1, 1, 2, 101), (2, 1, 4, 102)]
 
 
+def test_an_order_fills_to_its_last_lot_however_many_levels_and_lots_it_takes():
+    asks = {101 + step: 50_000 + step for step in range(100)}
+    taken = filled(book(asks=asks), buy(1, 4_500_000), decimals=5)
+    assert sum(quantity for *_, quantity, _ in taken) == 4_500_000
+    assert filled(book(asks={101: 80_000_001}), buy(1, 80_000_001), decimals=5) == [(1, 1, 80_000_001, 101)]
+
+
 def test_fok_counts_whole_lots_of_each_level():
     thin = book(asks={101: 3, 102: 3, 103: 5})
     assert filled(thin, buy(1, 6, 102, force="FOK"), lot=2) == []
