@@ -277,6 +277,11 @@ def test_after_a_gap_nothing_takes_but_trades_still_fill_what_rests():
     assert filled(*what) == [(4, 1, 1, 99), (5, 2, 1, 100)]
 
 
+def test_an_update_that_says_of_each_row_that_events_were_lost_says_so_once():
+    whole = [row._replace(flags=DepthFlag.SNAPSHOT | DepthFlag.AFTER_GAP) for row in book(2, asks={105: 9})]
+    assert filled(book(), buy(1, 9, 100), whole, buy(3, 2, order=2)) == [(3, 2, 2, 105)]
+
+
 def test_the_snapshot_after_a_gap_cuts_what_is_ahead():
     gap = ask(2, 101, 1, DepthFlag.AFTER_GAP)
     what = book(), buy(1, 2, 100), gap, book(3, bids={100: 1}), sold(4, 100, 2)
