@@ -63,21 +63,23 @@ def lay(
     columns: tuple[Int64s, Int64s, Any, Int64s, Int64s, Any],
     price_factor: int,
     size_factor: int,
-    was_snapshot: int,
+    flags_before: int,
     kept: int,
 ) -> int:
-    """Lay a chunk of depth behind the `kept` rows that a feed's row begins with; tells whether it ends in a snapshot.
+    """Lay a chunk of depth behind the `kept` rows that a feed's row begins with; returns the flags of its last row.
 
-    columns: time_ns, id, side, price, size, flags, (n,) each, n >= 1. factors: to the feed's decimals. An event ends
-    where the time or the id changes; whether the last row ends one, the next chunk shows: `close` says so then.
+    columns: time_ns, id, side, price, size, flags, (n,) each, n >= 1. factors: to the feed's decimals. flags_before:
+    of the row before, 0 where that is of another update. An event ends where the time or the id changes; whether the
+    last row ends one, the next chunk shows. Events were lost before the first of an update's rows that say so.
     """
     times, ids, sides, prices, sizes, flags = columns
     for row in range(times.size):
         mark = 0 if sides[row] == BUY else ASK
-        is_snapshot = flags[row] & _SNAPSHOT
-        if is_snapshot and (not was_snapshot or (row > 0 and ids[row] != ids[row - 1])):
+        if row > 0 and ids[row] != ids[row - 1]:
+            flags_before = 0
+        if flags[row] & ~flags_before & _SNAPSHOT:
             mark |= CLEARS
-        if flags[row] & _GAP:
+        if flags[row] & ~flags_before & _GAP:
             mark |= AFTER_GAP
         if row + 1 < times.size and (ids[row + 1] != ids[row] or times[row + 1] != times[row]):
             mark |= LAST
@@ -86,8 +88,8 @@ def lay(
         rows.tick[feed, at] = prices[row] * price_factor
         rows.size[feed, at] = sizes[row] * size_factor
         rows.marks[feed, at] = mark
-        was_snapshot = is_snapshot
-    return was_snapshot
+        flags_before = int(flags[row])
+    return flags_before
 
 
 @kernel
@@ -223,7 +225,7 @@ class Book:
         """window: a multiple of 64."""
         self.books = make_books(1, window=window, most_far=most_far)
         self.books.state["size_scale"] = 1.0
-        self._was_snapshot = 0
+        self._last_flags = 0
         self._last_id: int | None = None
 
     def apply(self, rows: Ticks) -> None:
@@ -241,8 +243,8 @@ class Book:
         names = ("time_ns", "id", "side", "price", "size", "flags")
         columns: Any = tuple(np.ascontiguousarray(rows.column(name)) for name in names)
         laid = depth_rows(1, rows.size)
-        was_snapshot = self._was_snapshot if self._last_id == int(columns[1][0]) else 0
-        self._was_snapshot = int(lay(laid, 0, columns, 1, 1, was_snapshot, 0))
+        flags_before = self._last_flags if self._last_id == int(columns[1][0]) else 0
+        self._last_flags = int(lay(laid, 0, columns, 1, 1, flags_before, 0))
         self._last_id = int(columns[1][-1])
         laid.marks[0, rows.size - 1] |= LAST
         return laid

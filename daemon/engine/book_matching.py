@@ -14,7 +14,7 @@ from daemon.engine.jit import constants, kernel
 from daemon.engine.levels import NO_ASK, NO_BID, Books, next_level, set_level, size_at
 from daemon.engine.matching import expire, see_price, stop_or_trail
 from daemon.engine.orders import CANCEL_NEWEST, CANCEL_OLDEST, Desk, Force, Kind, Reference, Status
-from daemon.engine.working import DUST, end, rearm, sweep
+from daemon.engine.working import DUST, end, lots, rearm, sweep
 
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAILING = constants(Kind)
 _GTC, _IOC, _FOK = constants(Force)
@@ -92,28 +92,22 @@ def enter(desk: Desk, books: Books, symbol: int, place: int) -> None:
     if is_marketable and order.post_only:
         end(desk, symbol, place, _WOULD_TAKE)
         return
-    if is_marketable and (order.force != _FOK or _holds(desk, books, symbol, place, side, best, worst)):
-        # What would end an order that is filled whole or not at all half way ends it before.
-        last: Any = _last_needed(books, symbol, side, worst, order.quantity)
-        is_whole = order.force != _FOK or desk.settings[0].self_trade == CANCEL_OLDEST
-        if is_whole or not _meets_own(desk, symbol, place, last):
-            _walk(desk, books, symbol, place, side, worst)
+    has_seen_all = True
+    if is_marketable and (order.force != _FOK or _fills_whole(desk, books, symbol, place, side, best, worst)):
+        has_seen_all = _walk(desk, books, symbol, place, side, worst)
     if desk.orders[symbol, place].is_done:
         return
     if order.force != _GTC:
         end(desk, symbol, place, _NOT_FILLED)
-    elif order.kind == _LIMIT and not _meets_own(desk, symbol, place, worst):
-        _join(desk, books, symbol, place)
+    elif order.kind == _LIMIT and has_seen_all and not _meets_own(desk, symbol, place, worst):
+        _join(desk, books, symbol, place)  # while levels within its limit are left, it waits to take
 
 
 @kernel
 def _join(desk: Desk, books: Books, symbol: int, place: int) -> None:
-    """Put an order behind everything that its level shows; while levels within its limit are left, it waits to take."""
+    """Put an order behind everything that its level shows."""
     orders, account, state = desk.orders, desk.account, books.state
     order = orders[symbol, place]
-    best = state[symbol].ask if order.side > 0 else state[symbol].bid
-    if NO_BID < best < NO_ASK and (order.level - best) * order.side >= 0:
-        return
     account[0].joins += 1
     orders[symbol, place].joined = account[0].joins
     shown = size_at(books, symbol, _BIDS if order.side > 0 else _ASKS, order.level)
@@ -123,23 +117,24 @@ def _join(desk: Desk, books: Books, symbol: int, place: int) -> None:
 
 
 @kernel
-def _holds(desk: Desk, books: Books, symbol: int, place: int, side: int, best: int, worst: int) -> bool:
-    """Tell whether the book, up to a level, and the money suffice for all of an order."""
+def _fills_whole(desk: Desk, books: Books, symbol: int, place: int, side: int, best: int, worst: int) -> bool:
+    """Tell whether an order gets all of it: of the book, up to a level, of the money, and of its own other side."""
     symbols, state = desk.symbols, books.state
-    shown, tick = _shown(books, symbol, side, worst)
+    last: Any = _last_needed(desk, books, symbol, side, worst, desk.orders[symbol, place].quantity)
     room = symbols[symbol].room
-    symbols[symbol].room = min(room, shown)
-    symbols[symbol].taken_level = tick / state[symbol].scale
+    symbols[symbol].room = min(room, _shown(books, symbol, side, worst, symbols[symbol].lot))
+    symbols[symbol].taken_level = last / state[symbol].scale
     holds = fits(desk, symbol, place, best / state[symbol].scale)
     symbols[symbol].room = room
     symbols[symbol].taken_level = 0.0
-    return holds
+    # What would end it half way ends it before.
+    return holds and (desk.settings[0].self_trade == CANCEL_OLDEST or not _meets_own(desk, symbol, place, last))
 
 
 @kernel
-def _last_needed(books: Books, symbol: int, side: int, worst: int, quantity: float) -> int:
+def _last_needed(desk: Desk, books: Books, symbol: int, side: int, worst: int, quantity: float) -> int:
     """Return the level, up to `worst`, that an order of a quantity takes last; all there are where it is not known."""
-    state = books.state
+    state, lot = books.state, desk.symbols[symbol].lot
     way = 1 if side == _ASKS else -1
     tick = state[symbol].ask if side == _ASKS else state[symbol].bid
     last, shown = tick, 0
@@ -147,51 +142,65 @@ def _last_needed(books: Books, symbol: int, side: int, worst: int, quantity: flo
         is_enough = quantity > 0.0 and shown >= quantity * state[symbol].size_scale - DUST
         if is_enough or not NO_BID < tick < NO_ASK or (worst - tick) * way < 0:
             break
-        shown += size_at(books, symbol, side, tick)
-        last = tick
+        offered = _in_lots(size_at(books, symbol, side, tick), state[symbol].size_scale, lot)
+        shown += offered
+        if offered > 0:
+            last = tick
         tick = next_level(books, symbol, side, tick + way)
     return last  # type: ignore[no-any-return]
 
 
 @kernel
-def _shown(books: Books, symbol: int, side: int, worst: int) -> tuple[float, int]:
-    """Return the base units that a side shows up to a level, and the last level that counts."""
-    state = books.state
-    way = 1 if side == _ASKS else -1
-    tick = state[symbol].ask if side == _ASKS else state[symbol].bid
-    last, shown = tick, 0
-    for _ in range(MOST_LEVELS):
-        if not NO_BID < tick < NO_ASK or (worst - tick) * way < 0:
-            break
-        shown += size_at(books, symbol, side, tick)
-        last = tick
-        tick = next_level(books, symbol, side, tick + way)
-    return shown / state[symbol].size_scale, last
+def _in_lots(size: int, unit: float, lot: float) -> int:
+    """Return what an order can take of a level: whole lots, in the sizes of the book; all of it without lots."""
+    if lot <= 0.0:
+        return size
+    offered: Any = np.int64(np.rint(lots(size / unit, lot) * unit))
+    return offered  # type: ignore[no-any-return]
 
 
 @kernel
-def _walk(desk: Desk, books: Books, symbol: int, place: int, side: int, worst: int) -> None:
-    """Take levels, the best first, up to `worst`; what is taken is gone from the book."""
+def _shown(books: Books, symbol: int, side: int, worst: int, lot: float) -> float:
+    """Return the base units that a side shows up to a level, in whole lots of each level."""
+    state = books.state
+    way = 1 if side == _ASKS else -1
+    tick = state[symbol].ask if side == _ASKS else state[symbol].bid
+    shown = 0
+    for _ in range(MOST_LEVELS):
+        if not NO_BID < tick < NO_ASK or (worst - tick) * way < 0:
+            break
+        shown += _in_lots(size_at(books, symbol, side, tick), state[symbol].size_scale, lot)
+        tick = next_level(books, symbol, side, tick + way)
+    return shown / state[symbol].size_scale  # type: ignore[no-any-return]
+
+
+@kernel
+def _walk(desk: Desk, books: Books, symbol: int, place: int, side: int, worst: int) -> bool:
+    """Take levels, the best first, up to `worst`; what is taken is gone from the book.
+
+    What a level shows beyond whole lots stays there, and the order goes on. Tells whether it came to the end.
+    """
     orders, symbols, state = desk.orders, desk.symbols, books.state
     scale, unit = state[symbol].scale, state[symbol].size_scale
     way = 1 if side == _ASKS else -1
-    reference = (state[symbol].ask if side == _ASKS else state[symbol].bid) / scale
+    tick = state[symbol].ask if side == _ASKS else state[symbol].bid
+    reference = tick / scale
     for _ in range(MOST_LEVELS):
-        tick = state[symbol].ask if side == _ASKS else state[symbol].bid
         if not NO_BID < tick < NO_ASK or (worst - tick) * way < 0:
-            break
-        if _meets_own(desk, symbol, place, tick):
-            break
+            return True
         shown = size_at(books, symbol, side, tick)
+        if _in_lots(shown, unit, symbols[symbol].lot) > 0 and _meets_own(desk, symbol, place, tick):
+            return True
         symbols[symbol].taken_level = tick / scale
         filled = fill(desk, symbol, place, reference, _BOOK, shown / unit, bool(0))
         symbols[symbol].taken_level = 0.0
-        if filled <= 0.0:
-            break
-        left: Any = np.int64(max(0.0, np.rint(shown - filled * unit)))
-        set_level(books, symbol, side, tick, left)
-        if orders[symbol, place].is_done or left > 0:
-            break
+        if filled > 0.0:
+            left: Any = np.int64(max(0.0, np.rint(shown - filled * unit)))
+            set_level(books, symbol, side, tick, left)
+        if orders[symbol, place].is_done:
+            return True
+        tick = next_level(books, symbol, side, tick + way)
+    return False
 
 
 @kernel
@@ -330,7 +339,7 @@ def _meet_book(desk: Desk, books: Books, symbol: int, side: int) -> None:
             return
         state[symbol].is_reached = 1
         level, joined = orders[symbol, place].level, orders[symbol, place].joined
-        shown, _ = _shown(books, symbol, _ASKS if side > 0 else _BIDS, level)
+        shown = _shown(books, symbol, _ASKS if side > 0 else _BIDS, level, 0.0)
         orders[symbol, place].ahead = 0.0
         offered = shown - orders[symbol, place].met
         if offered > 0.0:

@@ -23,6 +23,7 @@ from daemon.engine.working import (
     lots,
     on_step,
     protect,
+    rest_of,
     send_opposite,
     take_from_siblings,
 )
@@ -149,7 +150,7 @@ def _fill_once(  # noqa: C901, PLR0915 - how much, at what price, and what it do
     entry_price = market.entry_price
     _book(symbols, account, symbol, side, quantity, price, reference, fee)
     after = symbols[symbol].quantity
-    left = abs(after) if order.closes else wanted - quantity
+    left = abs(after) if order.closes else rest_of(wanted, quantity, market.lot)
     if left <= DUST * wanted or (lots(left, market.lot) <= 0.0 and not order.closes):
         left = 0.0
     if not order.closes:

@@ -355,9 +355,9 @@ class Simulation:
         is_same = kept and laid.last_id == chunk.id[0] and self._depth.time_ns[feed, 0] == chunk.time_ns[0]
         if kept and not is_same:
             self._depth.marks[feed, 0] |= LAST
-        was_snapshot = laid.was_snapshot if is_same else 0
+        flags_before = laid.last_flags if is_same else 0
         columns = chunk.time_ns, chunk.id, chunk.side, chunk.price, chunk.size, chunk.flags
-        laid.was_snapshot = int(lay(self._depth, feed, columns, *factors, was_snapshot, kept))
+        laid.last_flags = int(lay(self._depth, feed, columns, *factors, flags_before, kept))
         laid.last_id, laid.is_kept = int(chunk.id[-1]), True
         self._ticks.stop[feed] = size - 1
 
@@ -410,7 +410,7 @@ class _Laid:
         self.decimals: tuple[int, int] | None = None
         self.is_kept = False
         self.last_id = -1
-        self.was_snapshot = 0
+        self.last_flags = 0
 
 
 class _Own(NamedTuple):

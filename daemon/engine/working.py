@@ -26,8 +26,11 @@ _LOSS, _TARGET, _FOLLOW = constants(range(3))
 
 _RESERVED: Final = 8
 
-# A quotient that should be whole is off by rounding.
+# A quotient that should be whole is off by rounding: of a large one by some units of its last place.
 _WHOLE: Final = 1e-9
+_LAST_PLACES: Final = 1e-15
+# What sums of fills leave is off by more, and never by a lot's millionth on purpose.
+_NEARLY_WHOLE: Final = 1e-6
 # Less than this share of a quantity is the rounding of sums, not a rest.
 DUST: Final = 1e-9
 
@@ -38,7 +41,8 @@ def on_step(price: float, step: float, upwards: int) -> float:
     if step <= 0.0:
         return price
     steps = price / step
-    whole = np.ceil(steps - _WHOLE) if upwards > 0 else np.floor(steps + _WHOLE)
+    near = max(_WHOLE, _LAST_PLACES * abs(steps))
+    whole = np.ceil(steps - near) if upwards > 0 else np.floor(steps + near)
     return times(whole, step)
 
 
@@ -56,7 +60,18 @@ def lots(quantity: float, lot: float) -> float:
     """Cut a quantity to whole lots; a lot of 0 cuts nothing."""
     if lot <= 0.0 or not np.isfinite(quantity):
         return quantity
-    return times(np.floor(quantity / lot + _WHOLE), lot)
+    steps = quantity / lot
+    return times(np.floor(steps + max(_WHOLE, _LAST_PLACES * steps)), lot)
+
+
+@kernel
+def rest_of(quantity: float, filled: float, lot: float) -> float:
+    """Return what a fill leaves of a quantity: whole lots where it is that but for the rounding of many fills' sums."""
+    left = quantity - filled
+    if lot <= 0.0:
+        return left
+    whole = np.rint(left / lot)
+    return times(whole, lot) if abs(left / lot - whole) < _NEARLY_WHOLE else left
 
 
 @kernel

@@ -123,6 +123,13 @@ def test_a_market_order_walks_the_stored_levels(store, run):
     assert any("queues" in each for each in result.assumptions)
 
 
+def test_an_order_that_fills_whole_or_not_at_all_needs_money_for_the_levels_it_takes_and_no_more(store, run):
+    put(store, [*whole(0.2, 1), (0.3, 2, SELL, 90_000, 10, 0), (8.5, 3, BUY, 998, 10, 0)])
+    source = BUYS_AT_TWO.replace("import BUY", "import BUY, FOK").replace("self.size", "self.size, force=FOK")
+    config = {"symbols": "A", "timeframe": "1s", "fills": "book", "commission": 0, "initialCapital": 400}
+    assert first_trade(run(source, backtest=config)).quantity == 3
+
+
 def test_a_book_that_never_had_a_snapshot_is_refused(store, run):
     put(store, [(0.1, 1, SELL, 1005, 10, 0), (2.0, 2, BUY, 998, 10, 0)])
     with pytest.raises(AtlasError, match="no snapshot is stored there or before") as refused:

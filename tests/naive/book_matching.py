@@ -231,8 +231,8 @@ class Matching:
     def take_rows(self, rows: Sequence[Row]) -> None:
         before: dict[int, dict[int, int]] | None = None
         was_whole = True
-        for row in rows:
-            if row.flags & DepthFlag.AFTER_GAP:
+        for last, row in zip((None, *rows), rows, strict=False):
+            if row.flags & DepthFlag.AFTER_GAP and (last is None or not last.flags & DepthFlag.AFTER_GAP):
                 self.is_whole = False
             if row.flags & DepthFlag.SNAPSHOT and self.snapshot_id != row.id:
                 before, was_whole = self.levels, self.is_whole

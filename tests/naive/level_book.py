@@ -9,12 +9,16 @@ class Book:
         self.is_whole = False
         self.in_snapshot = False
         self.last_id = None
-        self.unknown = self.crossed = self.early = self.negative = 0
+        self.after_gap = False
+        self.unknown = self.crossed = self.early = self.negative = self.gaps = 0
 
     def row(self, identity, side, price, size, flags):
         is_snapshot = bool(flags & DepthFlag.SNAPSHOT)
-        if flags & DepthFlag.AFTER_GAP:
+        is_first = not self.after_gap or identity != self.last_id
+        self.after_gap = bool(flags & DepthFlag.AFTER_GAP)
+        if self.after_gap and is_first:
             self.is_whole = False
+            self.gaps += 1
         if is_snapshot and (not self.in_snapshot or identity != self.last_id):
             self.sides = {True: {}, False: {}}
             self.is_whole = True

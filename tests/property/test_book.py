@@ -17,7 +17,7 @@ ROWS = st.lists(
         st.sampled_from(SIDES),
         st.one_of(st.integers(900, 1_100), st.integers(0, 5_000)),
         st.sampled_from([0, 0, 1, 2, 7, -1]),
-        st.sampled_from([0, 0, 0, 0, 0, 0, DepthFlag.SNAPSHOT, DepthFlag.SNAPSHOT, DepthFlag.AFTER_GAP]),
+        st.sampled_from([0, 0, 0, 0, 0, 0, *DepthFlag, DepthFlag.SNAPSHOT, DepthFlag.SNAPSHOT | DepthFlag.AFTER_GAP]),
         st.integers(0, 1),
     ),
     max_size=120,
@@ -62,7 +62,7 @@ def test_a_book_is_two_dictionaries_however_small_its_window(rows):
     for side in SIDES:
         found = book.top(side, 50)
         assert list(zip(found.prices.tolist(), found.sizes.tolist(), strict=True)) == slow.top(side, 50)
-    counted = {name: int(book.state[name][0]) for name in ("unknown", "crossed", "early", "negative")}
+    counted = {name: int(book.state[name][0]) for name in ("unknown", "crossed", "early", "negative", "gaps")}
     assert counted == {name: getattr(slow, name) for name in counted}
 
 

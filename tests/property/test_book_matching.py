@@ -24,7 +24,10 @@ def snapshot(rng, time, number, mid, *, is_after_gap=False):
     levels = [(side, price, int(rng.integers(1, 12))) for side, price in sides if rng.random() < 0.8]
     levels = levels or [(BUY, mid - 1, 3)]
     flags = [DepthFlag.SNAPSHOT] * len(levels)
-    flags[0] |= DepthFlag.AFTER_GAP if is_after_gap else 0
+    if is_after_gap:
+        # One venue's recorder says it of the first row, another's of all rows of the update.
+        said = len(flags) if rng.random() < 0.5 else 1
+        flags[:said] = [DepthFlag.SNAPSHOT | DepthFlag.AFTER_GAP] * said
     return [Row(time, number, *level, int(flag)) for level, flag in zip(levels, flags, strict=True)]
 
 
@@ -39,7 +42,8 @@ def changes(rng, time, number, mid, *, gap=False):
             across = range(price, mid - 1, -1) if side == BUY else range(price, mid)
             rows += [Row(time, number, -side, other, 0, 0) for other in across]
         rows.append(Row(time, number, side, price, -1 if rng.random() < 0.03 else size, 0))
-    return [rows[0]._replace(flags=int(flag)), *rows[1:]]
+    said = len(rows) if rng.random() < 0.5 else 1
+    return [row._replace(flags=int(flag)) for row in rows[:said]] + rows[said:]
 
 
 def make_market(rng, size, *, is_apart):
@@ -119,7 +123,7 @@ def cases(draw, models=MODELS, *, is_apart=False, most=50):
         self_trade=draw(st.sampled_from(["cancel_newest", "cancel_oldest", "cancel_both"])),
         replace=draw(st.sampled_from(["reducing_keeps", "loses"])),
     )
-    if lot > 1:
+    if lot > 1 and draw(st.booleans()):
         rows = [row._replace(size=row.size * lot) for row in rows]
         trades = [trade._replace(size=trade.size * lot) for trade in trades]
     commands = make_commands(rng, events_of(rows, trades), draw(st.integers(1, 14)), feed, lot=lot)

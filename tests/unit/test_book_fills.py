@@ -113,6 +113,25 @@ def test_fok_takes_all_or_nothing(quantity, count):
     assert (len(ran.fills), len(ran.ends)) == (count, 0 if count else 1)
 
 
+def test_what_a_level_shows_beyond_whole_lots_stays_and_the_order_goes_on():
+    thin = book(asks={101: 3, 102: 1, 103: 5})
+    assert filled(thin, buy(1, 6), lot=2) == [(1, 1, 2, 101), (1, 1, 4, 103)]
+    assert filled(thin, buy(1, 6, 102), sold(2, 102, 99), lot=2) == [(1, 1, 2, 101), (2, 1, 4, 102)]
+
+
+def test_an_order_fills_to_its_last_lot_however_many_levels_and_lots_it_takes():
+    asks = {101 + step: 50_000 + step for step in range(100)}
+    taken = filled(book(asks=asks), buy(1, 4_500_000), decimals=5)
+    assert sum(quantity for *_, quantity, _ in taken) == 4_500_000
+    assert filled(book(asks={101: 80_000_001}), buy(1, 80_000_001), decimals=5) == [(1, 1, 80_000_001, 101)]
+
+
+def test_fok_counts_whole_lots_of_each_level():
+    thin = book(asks={101: 3, 102: 3, 103: 5})
+    assert filled(thin, buy(1, 6, 102, force="FOK"), lot=2) == []
+    assert filled(thin, buy(1, 6, 103, force="FOK"), lot=2) == [(1, 1, 2, 101), (1, 1, 2, 102), (1, 1, 2, 103)]
+
+
 @pytest.mark.parametrize(("price", "ends"), [(100, []), (101, [(1, "would_take")])])
 def test_post_only_is_rejected_where_it_could_take(price, ends):
     assert ended(book(), buy(1, 1, price, post_only=True)) == ends
@@ -256,6 +275,11 @@ def test_after_a_gap_nothing_takes_but_trades_still_fill_what_rests():
     gap = ask(2, 101, 1, DepthFlag.AFTER_GAP)
     what = book(), buy(1, 2, 99), gap, sell(3, 1, order=2), sold(4, 98, 1), book(5)
     assert filled(*what) == [(4, 1, 1, 99), (5, 2, 1, 100)]
+
+
+def test_an_update_that_says_of_each_row_that_events_were_lost_says_so_once():
+    whole = [row._replace(flags=DepthFlag.SNAPSHOT | DepthFlag.AFTER_GAP) for row in book(2, asks={105: 9})]
+    assert filled(book(), buy(1, 9, 100), whole, buy(3, 2, order=2)) == [(3, 2, 2, 105)]
 
 
 def test_the_snapshot_after_a_gap_cuts_what_is_ahead():
