@@ -57,9 +57,14 @@ def functions_of(made: type[Strategy], whole: dict[str, str]) -> dict[str, Calla
         name: each for name, each in inspect.getmembers(made, inspect.isfunction) if not name.startswith("__")
     }
     namespace: dict[str, Any] = {}
+    trees = {name: ast.parse(textwrap.dedent(inspect.getsource(method))) for name, method in methods.items()}
+    for name, tree in trees.items():
+        if changed := _changed_above(tree, methods[name]):
+            # Compiled code has what stands above the class as it was at first: another handler would see no change.
+            raise errors.TypingError(f"{changed}, which stands above the class, is changed by {name}")
     for name, method in methods.items():
         own = next(iter(inspect.signature(method).parameters))
-        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+        tree = trees[name]
         for rewriter in (_Calls(set(methods), own), _Whole(whole, own), _Texts()):
             tree = rewriter.visit(tree)
         ast.increment_lineno(tree, method.__code__.co_firstlineno - 1)
@@ -68,6 +73,21 @@ def functions_of(made: type[Strategy], whole: dict[str, str]) -> dict[str, Calla
         exec(compile(ast.fix_missing_locations(tree), method.__code__.co_filename, "exec"), namespace)  # noqa: S102
         namespace[_APART + name] = compiler(namespace[name])
     return {name: namespace[name] for name in methods}
+
+
+def _changed_above(tree: ast.AST, method: Callable[..., Any]) -> str | None:
+    """Return the name of something above the class that a method sets, whole or in part; None where it sets nothing."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            return node.names[0]
+        if not isinstance(node, ast.Subscript | ast.Attribute) or not isinstance(node.ctx, ast.Store):
+            continue
+        part: ast.expr = node
+        while isinstance(part, ast.Subscript | ast.Attribute):
+            part = part.value
+        if isinstance(part, ast.Name) and part.id not in method.__code__.co_varnames:
+            return part.id
+    return None
 
 
 class _Calls(ast.NodeTransformer):

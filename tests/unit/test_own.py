@@ -321,6 +321,27 @@ def test_a_symbol_or_column_that_there_is_not_raises_compiled_as_well(which):
         run.run()
 
 
+ABOVE = np.zeros(1)
+
+
+def test_what_a_handler_changes_above_the_class_another_sees_as_well():
+    class Sharing(Strategy):
+        asked = 0.0
+
+        def on_bar(self, context, bar):
+            ABOVE[0] += 1.0
+            context.submit(BUY, 1.0)
+
+        def on_fill(self, context, fill):
+            context.submit(SELL, 1.0 + ABOVE[0])
+
+    run = simulation(Sharing, flat(4))
+    assert not run.compiled.handlers
+    assert "ABOVE, which stands above the class, is changed by on_bar" in run.compiled.uncompiled[1].why
+    run.run()
+    assert ABOVE[0] > 1.0
+
+
 def test_numbers_in_texts_are_written_by_python(capsys):
     class Telling(Strategy):
         def on_bar(self, context, bar):

@@ -108,8 +108,8 @@ def _source(file: Path, given: list[Path]) -> _Source:
     if is_strategy and ".json" not in by_suffix:
         if not beside.is_file():
             raise typer.BadParameter(
-                f"a strategy file needs a configuration, which says what it trades: {beside.name} beside it, or --config "
-                "CONFIG.json"
+                f"a strategy file needs a configuration, which says what it trades: {beside.name} beside it, or "
+                "--config CONFIG.json"
             )
         by_suffix[".json"] = beside
     if not is_strategy and ".json" in by_suffix:
