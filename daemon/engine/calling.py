@@ -7,34 +7,42 @@ from typing import TYPE_CHECKING, Any
 from daemon.engine.context import Bar, Fill, Trade
 from daemon.engine.intrinsics import call_at
 from daemon.engine.jit import kernel
+from daemon.engine.methods import fraction_lost, whole_fields
 from daemon.engine.orders import Records
 from daemon.engine.own import NAMES, Handler
 
 if TYPE_CHECKING:
     from daemon.engine.context import Context, Strategy
-    from daemon.engine.own import OwnStrategy
+    from daemon.engine.own import Compiled, OwnStrategy
 
 # Comparing with a member of an enumeration costs more than the rest of a call.
 _BAR, _TRADE, _FILL = int(Handler.BAR), int(Handler.TRADE), int(Handler.FILL)
 
 
-def instance_of(own: OwnStrategy, record: Records) -> Strategy:
-    """Make the object that handlers get when they run as Python: its fields are those of the record."""
+def instance_of(own: OwnStrategy, record: Records, compiled: Compiled) -> Strategy:
+    """Make the object that handlers get when they run as Python: its fields are those of the record.
+
+    Where any does, the file is run anew: a list above the class would hold what another run has put there.
+    """
+    cls = own.anew() if own.anew is not None and compiled.uncompiled else own.made
     members: dict[str, Any] = {
         name: _field(record, name, is_state=name in own.state) for name in record.dtype.names or ()
     }
-    made: Strategy = type(own.made.__name__, (own.made,), members)()
+    made: Strategy = type(cls.__name__, (cls,), members)()
     return made
 
 
 def _field(record: Records, name: str, *, is_state: bool) -> property:
     column = record[name]
     is_array = column.ndim > 1
+    kind = whole_fields(record.dtype).get(name, "")
 
     def read(_: object) -> Any:
         return column[0] if is_array else column[0].item()
 
     def write(_: object, value: Any) -> None:
+        if kind and value != column.dtype.type(value):
+            raise ValueError(fraction_lost(name, kind))
         column[0] = value
 
     return property(read, write if is_state else None)

@@ -148,37 +148,37 @@ class Context(NamedTuple):
 
     def position(self, symbol: int = HERE) -> float:
         """Return the base units held, negative when short."""
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         return self.symbols["quantity"][at]  # type: ignore[no-any-return]
 
     def entry_price(self, symbol: int = HERE) -> float:
         """Return the position's average price, NaN when flat."""
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         if self.symbols["quantity"][at] == 0.0:
             return np.nan
         return self.symbols["entry_price"][at]  # type: ignore[no-any-return]
 
     def tick(self, symbol: int = HERE) -> float:
         """Return the step of prices, 0 where there is none."""
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         return self.symbols["tick"][at]  # type: ignore[no-any-return]
 
     def lot(self, symbol: int = HERE) -> float:
         """Return the step of quantities, 0 where there is none."""
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         return self.symbols["lot"][at]  # type: ignore[no-any-return]
 
     # Prices.
 
     def price(self, symbol: int = HERE) -> float:
         """Return the last price: of a trade, or of a bar's close; NaN before the first."""
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         mark = self.symbols["mark"][at]
         return mark if mark > 0.0 else np.nan
 
     def bid(self, symbol: int = HERE) -> float:
         """Return the best bid of the book, or of the last quote."""
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         if self.books["scale"][at] > 0.0:
             best = self.books["bid"][at]
             return best / self.books["scale"][at] if best != NO_BID else np.nan
@@ -187,7 +187,7 @@ class Context(NamedTuple):
 
     def ask(self, symbol: int = HERE) -> float:
         """Return the best ask of the book, or of the last quote."""
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         if self.books["scale"][at] > 0.0:
             best = self.books["ask"][at]
             return best / self.books["scale"][at] if best != NO_ASK else np.nan
@@ -199,7 +199,7 @@ class Context(NamedTuple):
 
         side: BUY for bids. Levels farther from the market than `engine.levels.WINDOW` do not count.
         """
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         scale = self.books["scale"][at]
         if not scale > 0.0:
             return np.nan
@@ -220,7 +220,7 @@ class Context(NamedTuple):
 
     def bar_count(self, symbol: int = HERE) -> int:
         """Return how many bars of a symbol have closed."""
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         return self.symbols["row"][at] - self.symbols["first_row"][at]  # type: ignore[no-any-return]
 
     def close(self, back: int = 0, symbol: int = HERE) -> float:
@@ -231,15 +231,24 @@ class Context(NamedTuple):
     def value(self, column: int, back: int = 0, symbol: int = HERE) -> float:
         """Return a declared column as of the last bar's close, or of `back` bars before; NaN before the first bar.
 
-        ValueError for a `back` below 0: that bar has not closed yet.
+        ValueError for a `back` below 0, a bar that has not closed yet, and for a column that is not declared.
         """
         row = self._row(back, symbol)
+        if not 0 <= column < self.columns.shape[0]:
+            raise ValueError("there is no such column: declare it in the class, and give what stands there")
         return self.columns[column, row] if row >= 0 else np.nan
+
+    def _at(self, symbol: int) -> int:
+        # Compiled, nothing else would stop who reads beyond the arrays.
+        at = self.event["symbol"][0] if symbol < 0 else symbol
+        if at >= self.symbols.size:
+            raise ValueError("there is no such symbol: the configuration has fewer, and the first is 0")
+        return at
 
     def _row(self, back: int, symbol: int) -> int:
         if back < 0:
             raise ValueError("a strategy cannot look ahead: `back` is below 0")
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         row = self.symbols["row"][at] - 1 - back
         return row if row >= self.symbols["first_row"][at] else -1
 
@@ -263,9 +272,7 @@ class Context(NamedTuple):
         (a quantity that is not above 0, NaN, no such side) is reported as rejected and has an id as well.
         ValueError beyond MOST_REQUESTS in one call, or for a symbol that there is not.
         """
-        at = self.event["symbol"][0] if symbol < 0 else symbol
-        if at >= self.symbols.size:
-            raise ValueError("there is no such symbol")
+        at = self._at(symbol)
         order = self.account["next_id"][0] + self.account["new_requests"][0] + 1
         row = self._request(NEW, order)
         self.account["new_requests"][0] += 1
@@ -304,7 +311,7 @@ class Context(NamedTuple):
 
     def order_count(self, symbol: int = HERE) -> int:
         """Return how many orders of a symbol work or are on their way."""
-        at = self.event["symbol"][0] if symbol < 0 else symbol
+        at = self._at(symbol)
         return self.symbols["orders"][at]  # type: ignore[no-any-return]
 
     def _request(self, what: int, order: int) -> int:

@@ -6,11 +6,10 @@ compiled once, whatever the strategies. The function is cached under the digest 
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import inspect
-import textwrap
+import re
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,9 +19,11 @@ from numba.core import caching, types
 from numba.core.typing import templates as untyped_templates
 
 from daemon.engine import context as context_of
+from daemon.engine import methods
 from daemon.engine.context import EVENT, MOST_REQUESTS, REQUEST, Bar, Context, Fill, Trade
 from daemon.engine.intrinsics import HANDLER_SIGNATURE, address_of, pointer
 from daemon.engine.levels import STATE
+from daemon.engine.methods import NO_TEXT, compiler, functions_of, whole_fields
 from daemon.engine.orders import ACCOUNT, ORDER, SYMBOL
 from daemon.engine.requests import COMPILED, IN_PYTHON
 
@@ -63,7 +64,8 @@ class OwnStrategy(NamedTuple):
 
     file: its name, for tracebacks. digest: SHA-256 of the source, hex. parameters, columns: as declared, by name;
     columns are names of the engine's. state: bool, int, float or array, by name. handlers: those it has.
-    timer_ns: between calls of `on_timer`.
+    timer_ns: between calls of `on_timer`. anew: runs the file again and returns its class, for runs whose handlers may
+    change what stands above the class; None where `made` is as good.
     """
 
     made: type[Strategy]
@@ -75,6 +77,7 @@ class OwnStrategy(NamedTuple):
     state: Mapping[str, object]
     handlers: frozenset[Handler]
     timer_ns: int
+    anew: Callable[[], type[Strategy]] | None = None
 
 
 class Uncompiled(NamedTuple):
@@ -121,10 +124,12 @@ def record_of(own: OwnStrategy, values: Mapping[str, float]) -> Records:
 
 # Of all that a compiled strategy takes from us: where it changes, what was compiled before is of no use.
 _CONTRACT: Final = hashlib.sha256(
-    (inspect.getsource(context_of) + repr([each.descr for each in (ACCOUNT, SYMBOL, ORDER, STATE)])).encode()
+    (
+        inspect.getsource(context_of)
+        + inspect.getsource(methods)
+        + repr([each.descr for each in (ACCOUNT, SYMBOL, ORDER, STATE)])
+    ).encode()
 ).hexdigest()
-
-_APART: Final = "_apart_"
 
 # Places of the table that a compiled strategy finds its arrays by: addresses, then sizes.
 _PLACES: Final = (
@@ -206,11 +211,11 @@ def _compiled(own: OwnStrategy, handlers: frozenset[Handler], bad: tuple[Uncompi
 def _entry(own: OwnStrategy, handlers: frozenset[Handler]) -> Callable[[int, int], int]:
     """Make the function that the loop calls: it finds its arrays by the table, and calls the handler."""
     fields = fields_of(own)
-    functions = _functions(own.made)
+    functions = functions_of(own.made, whole_fields(fields))
 
     def handler_of(kind: Handler) -> Any:
         stand_in = _without_event if kind in (Handler.BOOK, Handler.TIMER) else _with_event
-        return _compiler(functions[NAMES[kind]] if kind in handlers else stand_in)
+        return compiler(functions[NAMES[kind]] if kind in handlers else stand_in)
 
     on_bar, on_trade, on_book, on_fill, on_timer = (handler_of(kind) for kind in Handler)
     bar, trade, book, fill = int(Handler.BAR), int(Handler.TRADE), int(Handler.BOOK), int(Handler.FILL)
@@ -252,11 +257,6 @@ def _entry(own: OwnStrategy, handlers: frozenset[Handler]) -> Callable[[int, int
     return entry
 
 
-def _compiler(function: Callable[..., Any]) -> Any:
-    """Compile a trader's function as it would run as Python: an index out of bounds and a division by 0 raise."""
-    return numba.njit(boundscheck=True, error_model="python")(function)
-
-
 def _with_event(self: Any, context: Any, event: Any) -> None:
     """Stand for a handler that a strategy does not have."""
 
@@ -285,54 +285,6 @@ def _offer(owner: type, function: Callable[..., Any], is_ours: Callable[[Any], b
     numba.extending.overload(typed)(typed)
 
 
-def _functions(made: type[Strategy]) -> dict[str, Callable[..., Any]]:
-    """Return a class's methods as functions that call one another as such: records have no methods.
-
-    `self.quoted(context)` becomes `quoted(self, context)`, on the same line of the same file.
-    """
-    methods: dict[str, Callable[..., Any]] = {
-        name: each for name, each in inspect.getmembers(made, inspect.isfunction) if not name.startswith("__")
-    }
-    if set(methods) <= set(NAMES.values()):
-        return methods
-    namespace: dict[str, Any] = {}
-    for name, method in methods.items():
-        tree = _Calls(set(methods), next(iter(inspect.signature(method).parameters))).visit(
-            ast.parse(textwrap.dedent(inspect.getsource(method)))
-        )
-        ast.increment_lineno(tree, method.__code__.co_firstlineno - 1)
-        namespace |= {key: value for key, value in method.__globals__.items() if key not in methods}
-        exec(compile(ast.fix_missing_locations(tree), method.__code__.co_filename, "exec"), namespace)  # noqa: S102
-        namespace[_APART + name] = _compiler(namespace[name])
-    return {name: namespace[name] for name in methods}
-
-
-class _Calls(ast.NodeTransformer):
-    """Turns calls of methods into calls of functions."""
-
-    def __init__(self, methods: set[str], own: str) -> None:
-        self._methods = methods
-        self._own = own
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Leave annotations away: what they name need not be there at run time."""
-        node.returns = None
-        for argument in node.args.args + node.args.kwonlyargs:
-            argument.annotation = None
-        return self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Turn `self.name(...)` into `name(self, ...)`."""
-        self.generic_visit(node)
-        called = node.func
-        if not isinstance(called, ast.Attribute) or called.attr not in self._methods:
-            return node
-        if isinstance(called.value, ast.Name) and called.value.id == self._own:
-            node.args = [called.value, *node.args]
-            node.func = ast.copy_location(ast.Name(_APART + called.attr, ast.Load()), called)
-        return node
-
-
 for _function in vars(Context).copy().values():
     if inspect.isfunction(_function) and not _function.__name__.startswith("__"):
         _offer(types.NamedTuple, _function, lambda each: each.instance_class is Context)
@@ -345,6 +297,10 @@ def _reason(error: Exception, file: str) -> str:
     said = next(
         (each for each in lines if not each.startswith(("Failed in", "-", "During", "File", "Rejected"))), lines[0]
     )
+    if NO_TEXT in text:
+        said = NO_TEXT
+    elif field := re.fullmatch(r"'(\w+)'", said):
+        said = f"self.{field[1]} is not declared in the class"
     name = file.rpartition("/")[2]
     places = [each for each in lines if (name in each and "line" in each) or f"{name} (" in each]
     return f"{said} ({places[-1]})" if places else said

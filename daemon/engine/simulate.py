@@ -225,7 +225,7 @@ class Simulation:
             self._account["timer_ns"] = self._account["timer_at_ns"] = (
                 -(-self._calls.start_ns[0] // strategy.timer_ns) * strategy.timer_ns
             )
-        caller = Caller(strategy, instance_of(strategy, record), context)
+        caller = Caller(strategy, instance_of(strategy, record, compiled), context)
         return _Own(compiled, caller, record, table)
 
     @property

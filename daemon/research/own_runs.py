@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 import daemon
 from daemon.core.backtest import Own
-from daemon.core.errors import AtlasError, Code, NotFound
+from daemon.core.errors import AtlasError, Code, NotFound, StrategyFailed
+from daemon.engine import context as context_of
 from daemon.engine.columns import lookback
 from daemon.engine.indicators import IndicatorColumns
 from daemon.engine.own import NAMES
@@ -65,7 +68,11 @@ def needed_bars(spec: BacktestSpec, folder: StrategyFolder | None) -> int:
 
 @contextmanager
 def failing(run: OwnRun | None) -> Iterator[None]:
-    """Turn what an own strategy raises into StrategyFailed; what is not of its lines stays as it is."""
+    """Turn what an own strategy raises into StrategyFailed; what is neither of its lines nor of what it calls stays.
+
+    What compiled code raises in a library has no line of the strategy where the same call does not fail as Python: it
+    had changed the strategy's state before.
+    """
     try:
         yield
     except AtlasError:
@@ -75,8 +82,18 @@ def failing(run: OwnRun | None) -> Iterator[None]:
             raise
         told = strategy_failed(error, run.strategy.file)
         if not (told.details or {}).get("traceback") and not isinstance(error, MemoryError):
-            raise
+            if _is_ours(error):
+                raise
+            why = f"{told.message} (in compiled code, which does not tell the line)"
+            raise StrategyFailed(told.code, why, told.details) from error
         raise told from error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Tell whether an error was raised by the daemon's own code, what strategies call of it left out."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = Path(frames[-1].filename)
+    return last.is_relative_to(Path(daemon.__file__).parent) and last != Path(context_of.__file__)
 
 
 def as_python(compiled: Compiled | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import msgspec
 from daemon.core.errors import AtlasError, Code, InvalidRequest
 from daemon.research.own.failing import strategy_failed
 from daemon.research.own.listing import OwnParameter
+from daemon.research.own.printing import print_aside
 from daemon.research.spawning import start_alone
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def _invalid(file: str, why: str) -> InvalidRequest:
 
 def _main(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], file: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to handle
+    print_aside()
     try:
         outcome: Any = function(*arguments)
     except AtlasError as error:

@@ -106,12 +106,14 @@ def worker_main(pipe: Connection, setup: WorkerSetup) -> None:
     _lower_priority()
     from daemon.research.jobs import JobRunner
     from daemon.research.own.folder import StrategyFolder
+    from daemon.research.own.printing import print_aside
     from daemon.research.strategies import RuleBook
     from daemon.research.warming import IdleWarming
     from daemon.research.warmup import warm_backtest, warm_probe, warm_validation
     from daemon.store.bars import BarStore
     from daemon.store.env import Environment
 
+    print_aside()
     book = RuleBook(setup.strategies, None if setup.own is None else StrategyFolder(setup.own))
     warm_probe(book)
     with Environment(setup.data_dir, setup.store, readonly=True) as env:

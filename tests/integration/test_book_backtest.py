@@ -46,7 +46,7 @@ class Buyer(Strategy):
     def on_trade(self, context, trade):
         self.calls += 1
         if self.calls == 2:
-            context.submit(BUY, 0.1 * context.values.shape[1])
+            context.submit(BUY, 0.1 * context[7].shape[1])
 """
 
 

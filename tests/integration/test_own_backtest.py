@@ -117,6 +117,32 @@ def test_what_a_strategy_raises_at_bar_300_is_told_by_its_line(store, book, tmp_
     assert error.details["traceback"][-1].endswith('in on_bar: raise ZeroDivisionError("at last")')
 
 
+def test_what_compiled_code_raises_in_a_library_is_told_without_a_line(store, book, tmp_path):
+    body = """
+        prices = {"close": bar.close}
+        if self.bar_number == 300:
+            self.bar_number += 1
+            context.submit(BUY, prices["open"])
+"""
+    error = failure(store, book, config_of(book, body), tmp_path)
+    assert error.code is Code.STRATEGY_RAISED
+    assert "KeyError: 'open' (in compiled code, which does not tell the line)" in error.message
+
+
+def test_each_run_begins_with_the_file_as_it_is_written(store, book):
+    source = """
+        SEEN.append(bar.close)
+        if len(SEEN) == 100:
+            context.submit(BUY, self.quantity)
+SEEN = []
+"""
+    spec = read_config(config_of(book, source), store, book)
+    series = [read_series(store, spec, spec.markets[0], needed_bars(spec, book.own))]
+    sweep = Sweep(spec, series, 1, book.own)
+    first, second, third = (row[0] for row in sweep.run([spec] * 3, [sweep.span]))
+    assert first.growth == second.growth == third.growth != 1.0
+
+
 def test_a_strategy_that_enters_nothing_is_not_said_to_be_checked(store, book, tmp_path):
     result = run(store, book, config_of(book, "        context.submit(BUY, context.bid())\n"), tmp_path)
     assert (result.look_ahead.is_checked, result.look_ahead.cuts) == (False, [])
@@ -125,9 +151,9 @@ def test_a_strategy_that_enters_nothing_is_not_said_to_be_checked(store, book, t
 
 
 PEEKS = """
-        row = context.symbols["row"][0]
-        last = context.values.shape[1] - 1
-        rises = context.values[3, min(row + 50, last)] > bar.close
+        row = context[1]["row"][0]
+        values = context[7]
+        rises = values[3, min(row + 50, values.shape[1] - 1)] > bar.close
         if rises and context.position() == 0.0:
             context.submit(BUY, 1.0)
         elif not rises and context.position() > 0.0:

@@ -43,6 +43,12 @@ def test_a_new_strategy_is_listed_and_checks_as_it_stands(atlasd_inside, data):
     assert (again.returncode, "[STRATEGY_EXISTS]" in again.stderr) == (1, True)
 
 
+def test_what_a_strategy_prints_is_not_among_the_results(capfd):
+    check(b"print('hello')\n" + CLASS.encode(), "a.py", seconds=60.0)
+    said, told = capfd.readouterr()
+    assert (said, "hello" in told) == ("", True)
+
+
 def test_a_new_strategy_may_lie_anywhere(atlasd_inside, tmp_path, data):
     done = atlasd_inside("strategy", "new", "mine.py", "--folder", tmp_path, "--data-dir", data)
     assert done.stdout.strip() == str(tmp_path / "mine.py")

@@ -121,6 +121,19 @@ def test_a_strategy_file_is_watched_with_the_configuration_that_it_runs_with(tmp
     assert (read["backtest"]["commission"], read["point"], "validation" in read) == (0, {"take_profit": "1"}, True)
 
 
+def test_a_strategy_file_takes_the_configuration_of_its_name_beside_it_unless_another_is_given(tmp_path, config):
+    strategy, beside = tmp_path / "mine.py", tmp_path / "mine.json"
+    strategy.write_text("pass")
+    beside.write_text(json.dumps(CONFIG))
+    assert watch._source(strategy, []).config == beside  # noqa: SLF001
+    toml = tmp_path / "a.toml"
+    assert watch._source(strategy, [toml])[:3] == (beside, strategy, toml)  # noqa: SLF001
+    assert watch._source(strategy, [config]).config == config  # noqa: SLF001
+    beside.unlink()
+    with pytest.raises(typer.BadParameter, match=r"mine\.json beside it, or --config CONFIG\.json"):
+        watch._source(strategy, [])  # noqa: SLF001
+
+
 @pytest.mark.parametrize(
     ("file", "given"),
     [("mine.py", []), ("config.json", ["config.json"]), ("config.json", ["a.toml", "b.toml"]), ("mine.py", ["a.txt"])],

@@ -249,6 +249,113 @@ def test_an_index_out_of_bounds_and_a_division_by_nothing_raise_as_in_python():
         simulation(Dividing, flat(9)).run()
 
 
+class Whole(Strategy):
+    """Keeps a price where a whole number, or a flag, is kept."""
+
+    entry: int = 0
+    seen = 0
+    is_long = False
+    given = Parameter(0.0, low=0.0, high=9.0, step=1.0)
+
+    def on_bar(self, context, bar):
+        self.seen += 1
+        self.is_long = bar.close > 0.0
+        self.entry = 3.0
+        if self.seen == 3:
+            if self.given == 0.0:
+                self.entry = bar.close + 0.5
+            elif self.given == 1.0:
+                self.seen, self.entry = 4, np.nan
+            elif self.given == 2.0:
+                self.entry += 0.25
+            else:
+                self.is_long = bar.close
+
+
+class WholeAsPython(Whole):
+    def on_bar(self, context, bar):
+        {}.get(object())
+        super().on_bar(context, bar)
+
+
+WHOLE = [Whole, type("WholeToo", (WholeAsPython,), dict(vars(Whole)) | dict(vars(WholeAsPython)))]
+
+
+@pytest.mark.parametrize("given", range(4))
+@pytest.mark.parametrize("made", WHOLE)
+def test_a_number_that_would_lose_its_fraction_is_not_kept(made, given):
+    run = simulation(made, flat(9), parameters={"given": float(given)})
+    assert bool(run.compiled.handlers) == (made is Whole)
+    with pytest.raises(ValueError, match="is_long is kept as bool" if given == 3 else "entry is kept as int|NaN"):
+        run.run()
+
+
+class Asking(Strategy):
+    """Asks for a symbol, or a column, that there is not."""
+
+    which = Parameter(0.0, low=0.0, high=6.0, step=1.0)
+    found = 0.0
+
+    def on_bar(self, context, bar):
+        if self.which == 0.0:
+            self.found = context.position(4)
+        elif self.which == 1.0:
+            self.found = context.price(1)
+        elif self.which == 2.0:
+            self.found = context.depth(BUY, 1.0, 4)
+        elif self.which == 3.0:
+            self.found = context.close(0, 4)
+        elif self.which == 4.0:
+            self.found = context.value(0, 0, 4)
+        elif self.which == 5.0:
+            self.found = context.value(7)
+        else:
+            self.found = context.submit(BUY, 1.0, symbol=4)
+
+
+@pytest.mark.parametrize("which", range(7))
+def test_a_symbol_or_column_that_there_is_not_raises_compiled_as_well(which):
+    run = simulation(Asking, flat(3), parameters={"which": float(which)})
+    assert run.compiled.handlers == {Handler.BAR}
+    with pytest.raises(ValueError, match="there is no such column" if which == 5 else "there is no such symbol"):
+        run.run()
+
+
+ABOVE = np.zeros(1)
+
+
+def test_what_a_handler_changes_above_the_class_another_sees_as_well():
+    class Sharing(Strategy):
+        asked = 0.0
+
+        def on_bar(self, context, bar):
+            ABOVE[0] += 1.0
+            context.submit(BUY, 1.0)
+
+        def on_fill(self, context, fill):
+            context.submit(SELL, 1.0 + ABOVE[0])
+
+    run = simulation(Sharing, flat(4))
+    assert not run.compiled.handlers
+    assert "ABOVE, which stands above the class, is changed by on_bar" in run.compiled.uncompiled[1].why
+    run.run()
+    assert ABOVE[0] > 1.0
+
+
+def test_numbers_in_texts_are_written_by_python(capsys):
+    class Telling(Strategy):
+        def on_bar(self, context, bar):
+            print(f"at {bar.close}, {self.told(bar.close)}")  # noqa: T201
+
+        def told(self, price):
+            return str(price)
+
+    run = simulation(Telling, flat(2))
+    assert "texts with numbers in them" in run.compiled.uncompiled[0].why
+    run.run()
+    assert capsys.readouterr().out.splitlines()[0] == "at 100.0, 100.0"
+
+
 def test_a_run_that_goes_through_python_at_every_bar_can_be_ended():
     class Slow(Strategy):
         def on_bar(self, context, bar):

@@ -15,7 +15,7 @@ from daemon.core.backtest import Own
 from daemon.core.errors import AtlasError, Code
 from daemon.engine.context import Context, Strategy
 from daemon.engine.own import Handler
-from daemon.research.own.declaring import HANDLERS, MOST_STEPS, declared
+from daemon.research.own.declaring import HANDLERS, INSIDES, MOST_STEPS, declared
 from daemon.research.own.folder import StrategyFolder, digest_of
 from daemon.research.own.loading import load, loaded
 from daemon.research.own.template import template
@@ -161,6 +161,9 @@ TEXT_REFUSALS = {
     "every_ms": (a_class("every_ms = Parameter(2, low=1, high=3, step=1)"), 4, "every_ms cannot be"),
     "declared twice": (a_class("p = 1", 'p = Column("rsi_14")'), 5, "declared a second time, first on line 4"),
     "no value": (a_class("x: float"), 4, "x has no value"),
+    "a look inside": (a_class("def f(self, context): return context.values[3, -1]"), 4, "context.values is the engine"),
+    "by another name": (a_class("def on_fill(self, c, fill): c.account['cash'][0] = 9"), 4, "c.account is the engine"),
+    "by an annotation": (a_class("def f(self, x, now: Context): now.symbols"), 4, "now.symbols is the engine's own"),
 }
 RUN_REFUSALS = {
     "imports nothing": ("import no_such_module_4711\n" + a_class(), 1, "imports what is not there: No module named"),
@@ -211,6 +214,10 @@ def test_a_file_that_fails_when_it_runs_is_refused_with_the_line_and_leaves_noth
 def test_running_out_of_memory_is_no_fault_of_the_files():
     with pytest.raises(MemoryError):
         load((a_class() + "raise MemoryError\n").encode(), "mine.py")
+
+
+def test_the_insides_of_a_context_are_all_known():
+    assert Context._fields == INSIDES
 
 
 def test_reading_declarations_runs_nothing():

@@ -43,7 +43,8 @@ def watch(
         typer.Option(
             "--config",
             metavar="FILE",
-            help="The configuration (.json) that a strategy file runs with; a config.toml (.toml) goes over your own.",
+            help="The configuration (.json) that a strategy file runs with, NAME.json beside NAME.py unless given; a "
+            "config.toml (.toml) goes over your own.",
             show_default=False,
         ),
     ] = None,
@@ -75,7 +76,8 @@ def watch(
     settings = load(source.toml)
     wiring.check_cache()
     kept = "results are stored" if keep else "results are not stored (--keep stores them)"
-    typer.echo(f"watching {file}: {kept}; Ctrl-C ends it", err=True)
+    beside = "" if source.strategy is None else f" with {source.config}"
+    typer.echo(f"watching {file}{beside}: {kept}; Ctrl-C ends it", err=True)
     try:
         folder = settings.data_dir(data_dir)
         with _reruns(settings, folder, keep=keep, validate=validate) as reruns:
@@ -102,8 +104,14 @@ def _source(file: Path, given: list[Path]) -> _Source:
             raise typer.BadParameter("give one .json and one .toml at the most", param_hint="--config")
         by_suffix[suffix] = path
     is_strategy = file.suffix.lower() == _STRATEGY_FILE
+    beside = file.with_suffix(".json")
     if is_strategy and ".json" not in by_suffix:
-        raise typer.BadParameter("a strategy file needs --config CONFIG.json, which says what it trades")
+        if not beside.is_file():
+            raise typer.BadParameter(
+                f"a strategy file needs a configuration, which says what it trades: {beside.name} beside it, or "
+                "--config CONFIG.json"
+            )
+        by_suffix[".json"] = beside
     if not is_strategy and ".json" in by_suffix:
         raise typer.BadParameter(f"{file.name} is a configuration: --config CONFIG.json goes with a strategy file")
     source = _Source(by_suffix.get(".json", file), file if is_strategy else None, by_suffix.get(".toml"))

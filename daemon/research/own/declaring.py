@@ -28,6 +28,11 @@ HANDLERS: Final[dict[str, tuple[str, ...]]] = {
 """Handlers and what they are called with, in the order of `engine.own.Handler`."""
 
 EVERY_MS: Final = "every_ms"
+INSIDES: Final = (
+    "account", "symbols", "orders", "books", "sizes", "requests", "event", "values", "columns",
+)  # fmt: skip
+"""What a context is made of: arrays of the whole run, bars to come among them, which are no strategy's to read."""
+
 MOST_STEPS: Final = 1_000_000
 
 _MODULES: Final = ("daemon.research", "daemon.engine.context")
@@ -36,6 +41,7 @@ _FOLDED: Final = {name.replace("_", "") for name in HANDLERS}
 _EVENT: Final = re.compile(r"[oO]n(_|[A-Z]).*")
 _PARAMETER_FORM: Final = "Parameter(2.0, low=1.0, high=8.0, step=0.5)"
 
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -167,6 +173,7 @@ class _Reader:
         for node in ast.walk(made):
             if self._names.is_call(node, "Parameter", "Column") and node not in read:
                 raise self._invalid(node, f"is not plainly declared: write `NAME = {ast.unparse(node)}` in the class")
+        self._check_insides(made)
         if not self._handlers:
             why = f"{made.name} is never called: give it at least one of {', '.join(HANDLERS)}"
             raise self._invalid(made, why)
@@ -263,6 +270,22 @@ class _Reader:
             )
         self._handlers.append(name)
 
+    def _check_insides(self, made: ast.ClassDef) -> None:
+        """Refuse to look into a context: it is told by its name, of a handler's argument or of an annotation."""
+        for function in ast.walk(made):
+            if not isinstance(function, _FUNCTIONS):
+                continue
+            given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+            names = {each.arg for each in given if _is_context(each.annotation)} | {"context"}
+            names |= {each.arg for each in given[1:2] if function.name in HANDLERS}
+            for node in ast.walk(function):
+                if isinstance(node, ast.Attribute) and node.attr in INSIDES and ast.unparse(node.value) in names:
+                    why = (
+                        f"{ast.unparse(node)} is the engine's own, bars to come and all: ask its methods, such as "
+                        "context.close(back), context.value(column, back) or context.position(symbol)"
+                    )
+                    raise self._invalid(node, why)
+
     def _invalid(self, node: ast.AST, why: str) -> InvalidRequest:
         return invalid(self._file, getattr(node, "lineno", None), why)
 
@@ -285,6 +308,10 @@ def _number(node: ast.expr) -> float | None:
         return sign * float(node.value)
     except OverflowError:
         return math.inf
+
+
+def _is_context(annotation: ast.expr | None) -> bool:
+    return annotation is not None and ast.unparse(annotation).strip("'\"").rpartition(".")[2] == "Context"
 
 
 def _yields(function: _Function) -> bool:

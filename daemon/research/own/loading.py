@@ -11,6 +11,8 @@ import math
 import sys
 import traceback
 import types
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +24,8 @@ from daemon.research.own.declaring import EVERY_MS, HANDLERS, Declared, declared
 from daemon.research.own.folder import digest_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from daemon.core.backtest import Own
     from daemon.research.own.folder import StrategyFolder
 
@@ -44,18 +48,9 @@ def load(source: bytes, file: str) -> OwnStrategy:
     said = declared(source, file)
     digest = digest_of(source)
     show_lines(source, file)
-    module = types.ModuleType(f"atlasd_own_{digest[:12]}")
-    module.__file__ = file
-    before = sys.modules.get(module.__name__)
-    sys.modules[module.__name__] = module
-    try:
+    with _module(file, digest) as module:
         _run(source, file, module)
-        return _checked(module, said, file, digest)
-    except BaseException:
-        sys.modules.pop(module.__name__)
-        if before is not None:
-            sys.modules[module.__name__] = before
-        raise
+        return _checked(module, said, file, digest)._replace(anew=partial(_class_of, source, file, said.name))
 
 
 def loaded(own: Own, folder: StrategyFolder) -> OwnStrategy:
@@ -76,6 +71,29 @@ def show_lines(source: bytes, file: str) -> None:
     """Have tracebacks quote a source that lies in no file of that name."""
     text = source.decode("utf-8", "replace")
     linecache.cache[file] = (len(source), None, text.splitlines(keepends=True), file)
+
+
+def _class_of(source: bytes, file: str, name: str) -> type[Strategy]:
+    """Run a file once more, and return its class: nothing that an earlier run left is in it."""
+    with _module(file, digest_of(source)) as module:
+        _run(source, file, module)
+        return module.__dict__[name]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _module(file: str, digest: str) -> Iterator[types.ModuleType]:
+    """Make an empty module that others find by its name, as dataclasses do; whoever fails in it leaves none behind."""
+    module = types.ModuleType(f"atlasd_own_{digest[:12]}")
+    module.__file__ = file
+    before = sys.modules.get(module.__name__)
+    sys.modules[module.__name__] = module
+    try:
+        yield module
+    except BaseException:
+        sys.modules.pop(module.__name__)
+        if before is not None:
+            sys.modules[module.__name__] = before
+        raise
 
 
 def _run(source: bytes, file: str, module: types.ModuleType) -> None:
