@@ -12,7 +12,7 @@ from daemon.core.backtest import OrderList, Own, Reason
 from daemon.core.errors import Code, JobFailed
 from daemon.core.market import NS_PER_SECOND
 from daemon.engine.latency import delays_of
-from daemon.engine.orders import NEVER_NS
+from daemon.engine.orders import NEVER_NS, Reference
 from daemon.engine.simulate import Simulation
 from daemon.research.backtest_feeds import feeds_of, latencies_of
 from daemon.research.backtest_market import decided, grid_orders
@@ -150,13 +150,18 @@ def _compare(spec: BacktestSpec, series: list[Series], whole: _Run, part: _Run, 
 
 
 def _before(log: Records, until_ns: int) -> Records:
-    """Return the fills before a time; those that the end of the data made are of the cut, not of the strategy."""
-    kept: Records = log[(log["status"] == 0) & (log["time_ns"] < until_ns) & (log["reason"] != int(Reason.MANUAL))]
+    """Return the fills before a time; those that the end of the data made are of the cut, not of the strategy.
+
+    They are known by the price that they refer to: what a strategy closes by its own orders has the same reason.
+    """
+    by_the_end = (log["reason"] == int(Reason.MANUAL)) & (log["reference_kind"] == int(Reference.CLOSE))
+    kept: Records = log[(log["status"] == 0) & (log["time_ns"] < until_ns) & ~by_the_end]
     return kept
 
 
 def _refused(spec: BacktestSpec, why: str) -> JobFailed:
-    return JobFailed(Code.LOOK_AHEAD, f"{spec.name} looks ahead: {why}; its result would be worthless")
+    drawn = " (or it draws random numbers without a seed)" if isinstance(spec.program, Own) else ""
+    return JobFailed(Code.LOOK_AHEAD, f"{spec.name} looks ahead{drawn}: {why}; its result would be worthless")
 
 
 def _moment(time_ns: int) -> str:

@@ -164,7 +164,22 @@ PEEKS = """
 def test_a_strategy_that_looks_ahead_is_found_out(store, book, tmp_path):
     error = failure(store, book, config_of(book, PEEKS), tmp_path)
     assert error.code is Code.LOOK_AHEAD
-    assert "mine looks ahead: order" in error.message
+    assert "mine looks ahead (or it draws random numbers without a seed): order" in error.message
+
+
+@pytest.mark.parametrize("how", ["reduce_only=True", ""])
+def test_a_strategy_that_looks_ahead_to_leave_is_found_out_as_well(store, book, tmp_path, how):
+    body = f"""
+        values = context[7]
+        falls = values[3, min(context[1]["row"][0] + 30, values.shape[1] - 1)] < bar.close
+        if self.bar_number % 50 == 10:
+            context.submit(BUY, 1.0)
+        elif context.position() > 0.0 and (falls or self.bar_number % 50 == 40):
+            context.submit(SELL, context.position(), {how})
+"""
+    error = failure(store, book, config_of(book, body), tmp_path)
+    assert error.code is Code.LOOK_AHEAD
+    assert "(sell 1 " in error.message
 
 
 def test_sweeps_run_own_strategies_with_each_point_s_parameters_and_span(store, book):
