@@ -11,6 +11,7 @@ from simulated import WIDTH_NS, a_spec, as_bars, flat
 from daemon.core import backtest as spec_of
 from daemon.core.ticks import BUY, SELL
 from daemon.engine import context, simulate
+from daemon.engine.book import STALE_NS
 from daemon.engine.orders import Reference, Status
 from daemon.engine.own import Compiled, Handler, OwnStrategy
 from daemon.engine.simulate import DEPTH, TRADES
@@ -49,6 +50,7 @@ def slowly(case: Case) -> naive.Ran:
         lot=case.lot,
         decimals=case.decimals,
         until_ns=STOP,
+        stale_ns=STALE_NS // STEP_NS,
     )
 
 
@@ -73,7 +75,7 @@ def quickly(case: Case, *, cuts=(), chunk_rows: int = 64) -> naive.Ran:
         run = simulate.Simulation(spec, [as_bars(flat(BARS))], feeds, own=own, chunk_rows=chunk_rows)
     outcome = run.run()
     book = outcome.books[0] if outcome.books.size else dict.fromkeys(naive.Counts.__annotations__, 0)
-    counts = {name: int(book[name]) for name in ("early", "unknown", "negative", "crossed")}
+    counts = {name: int(book[name]) for name in ("early", "unknown", "negative", "stale", "crossed")}
     return naive.Ran(_log(outcome.log, case), naive.Counts(**counts, missed=outcome.lost_cancels))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from daemon.core.market import NS_PER_SECOND
 from daemon.core.ticks import BUY, SELL, DepthFlag, Stream
 from daemon.engine.jit import constants, kernel
 from daemon.engine.levels import (
@@ -36,6 +37,9 @@ ASK: Final = 1
 CLEARS: Final = 2  # the first row of a snapshot
 AFTER_GAP: Final = 4
 LAST: Final = 8  # of its event
+
+STALE_NS: Final = 60 * NS_PER_SECOND
+"""A book of which nothing was heard for longer is not known: recordings end without saying so."""
 
 _SNAPSHOT, _GAP = constants([DepthFlag.SNAPSHOT, DepthFlag.AFTER_GAP])
 _BIDS, _ASKS = constants([0, 1])

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from daemon.engine.book import STALE_NS
 from daemon.engine.fills import fill, fits
 from daemon.engine.jit import constants, kernel
 from daemon.engine.levels import NO_ASK, NO_BID, Books, next_level, set_level, size_at
@@ -23,6 +24,7 @@ _WOULD_TAKE, _NOT_FILLED, _SELF_TRADE = constants([Status.WOULD_TAKE, Status.NOT
 _FILLED = np.int64(Status.FILLED)
 _FIRST, _BUYS, _SELLS = constants([0, 1, -1])
 _BIDS, _ASKS = constants([0, 1])
+(_STALE_NS,) = constants([STALE_NS])
 _NOTHING = -1
 
 MOST_LEVELS: Final = 1_024
@@ -34,6 +36,16 @@ def book_is_sound(books: Books, symbol: int) -> bool:
     """Tell whether orders may take from a book: it is whole, and not crossed."""
     state = books.state
     return bool(state[symbol].is_whole and state[symbol].bid < state[symbol].ask)
+
+
+@kernel
+def _may_take(desk: Desk, books: Books, symbol: int) -> bool:
+    """Tell whether an order that arrives may take: the book is sound, and it was heard of not long ago."""
+    if not book_is_sound(books, symbol):
+        return False
+    is_stale = desk.account[0].now_ns - books.state[symbol].time_ns > _STALE_NS
+    books.state[symbol].stale += is_stale
+    return not is_stale
 
 
 @kernel
@@ -78,7 +90,7 @@ def arrive(desk: Desk, books: Books, symbol: int, now_ns: int) -> None:
 def enter(desk: Desk, books: Books, symbol: int, place: int) -> None:
     """Let an order that has arrived take, rest, or wait for a sound book; stops wait for trades."""
     order = desk.orders[symbol, place]
-    if order.kind not in (_MARKET, _LIMIT) or not book_is_sound(books, symbol):
+    if order.kind not in (_MARKET, _LIMIT) or not _may_take(desk, books, symbol):
         if order.force != _GTC and order.kind in (_MARKET, _LIMIT):
             end(desk, symbol, place, _NOT_FILLED)
         return

@@ -48,6 +48,7 @@ STATE: Final = np.dtype(
         ("negative", "i8"),  # rows of a size below 0, which are not taken
         ("early", "i8"),  # rows before the first snapshot, or between a gap and the next
         ("gaps", "i8"),
+        ("stale", "i8"),  # orders that came when nothing had been heard of it for too long
         ("snapshots", "i8"),
         ("dropped", "i8"),  # levels that were too far away
         ("far_bids", "i8"),  # how many levels lie outside

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from daemon.core.market import NS_PER_HOUR, NS_PER_SECOND
+from daemon.core.market import NS_PER_HOUR
 from daemon.core.ticks import COLUMNS, DepthFlag, Kind, Stream, rescale
-from daemon.engine.book import NO_ORDERS, Book, depth_rows
+from daemon.engine.book import NO_ORDERS, STALE_NS, Book, depth_rows
 from daemon.engine.book_samples import begun, kept, room_for, sample
 from daemon.engine.ladders import UNKNOWN, Ladders, with_dearest
 from daemon.research.plans import no_depth
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from daemon.core.ticks import Ticks
     from daemon.engine.book import DepthRows
     from daemon.store.ticks import TickStore
-
-STALE_NS: Final = 60 * NS_PER_SECOND
-"""A book of which nothing was heard for longer is not known: recordings end without saying so."""
 
 FLOATS: Final = "depth in floating-point numbers, not in decimal ones"
 _FIRST_REACH_NS: Final = NS_PER_HOUR

@@ -144,6 +144,11 @@ def _met_book_notes(finding: Finding) -> list[str]:
             said.append(
                 f"it was crossed after {book['crossed']:,} of {book['events']:,} events: nothing was taken then"
             )
+        if book["stale"]:
+            said.append(
+                f"{book['stale']:,} orders came more than a minute after what was last heard of it: "
+                "they waited for what came next, IOC and FOK orders ended"
+            )
         if book["negative"]:
             said.append(f"{book['negative']:,} rows had a size below 0 and were not taken")
         if book["dropped"]:

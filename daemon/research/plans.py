@@ -266,9 +266,9 @@ def _midnight_ns(day: date) -> TsNs:
 
 
 def no_depth(instrument: Instrument, where: str) -> NotFound:
-    """Say that slippage `order_book` has nothing to go by."""
+    """Say that fills or slippage by the book have nothing to go by."""
     why = (
-        f"{instrument.key} has {where}, which slippageModel order_book walks: `atlasd import depth` or `atlasd record` "
-        "stores it, `atlasd data symbols` shows of when; or choose another model"
+        f"{instrument.key} has {where}, which fills book and slippageModel order_book need: `atlasd import depth` or "
+        "`atlasd record` stores it, `atlasd data symbols` shows of when; or choose other fills, or another model"
     )
     return NotFound(Code.NO_DEPTH, why, {"symbol": instrument.key})

@@ -94,6 +94,7 @@ class Counts:
     early: int = 0
     unknown: int = 0
     negative: int = 0
+    stale: int = 0
     crossed: int = 0
     missed: int = 0
 
@@ -144,6 +145,7 @@ class Matching:
 
     order_ns: latency of everything that is sent. lot: of orders' quantities, in sizes. decimals: of sizes, for the
     models that know base units. until_ns: what arrives from then on is not looked at, nor are events; None for no end.
+    stale_ns: how long after what was last heard of the book orders may take.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Matching:
         lot: int = 1,
         decimals: int = 0,
         until_ns: float | None = None,
+        stale_ns: float = math.inf,
     ) -> None:
         self.events, self.commands = events, commands
         self.queue = queue or Queue()
@@ -163,6 +166,7 @@ class Matching:
         self.until_ns = math.inf if until_ns is None else until_ns
         self.levels: dict[int, dict[int, int]] = {BUY: {}, SELL: {}}
         self.traded: dict[tuple[int, int], int] = {}
+        self.stale_ns, self.heard_ns = stale_ns, 0
         self.is_whole = False
         self.snapshot_id: int | None = None
         self.resting: list[Order] = []  # in the order in which they joined
@@ -219,6 +223,7 @@ class Matching:
 
     def change(self, rows: Sequence[Row]) -> None:
         """Take one event of the book, then what it makes possible."""
+        self.heard_ns = self.now_ns
         self.take_rows(rows)
         if self.is_whole and self.is_crossed:
             self.counts.crossed += 1
@@ -381,7 +386,9 @@ class Matching:
         self.enter(order)
 
     def enter(self, order: Order) -> None:
-        if self.is_sound:
+        is_stale = self.now_ns - self.heard_ns > self.stale_ns
+        self.counts.stale += self.is_sound and is_stale
+        if self.is_sound and not is_stale:
             self.meet(order)
         elif order.force in {"IOC", "FOK"}:
             self.end(order, "not_filled")

@@ -296,6 +296,12 @@ def test_a_snapshot_may_itself_come_after_a_gap():
     ]
 
 
+def test_a_book_of_which_nothing_was_heard_for_a_minute_is_not_taken_from():
+    ran = played(book(), buy(60, 1), buy(61, 1, order=2), buy(62, 1, order=3, force="IOC"), ask(70, 101, 2))
+    assert ran.log == [Fill(60, 1, BUY, 1, 101, TAKER), Ended(62, 3, "not_filled"), Fill(70, 2, BUY, 1, 101, TAKER)]
+    assert ran.counts.stale == 2
+
+
 def test_odd_rows_are_counted():
     counts = played(book(), bid(1, 100, -1), bid(2, 90, 0), bid(3, 101, 1), bid(4, 101, 0)).counts
     assert (counts.negative, counts.unknown, counts.crossed, counts.early) == (1, 1, 1, 0)
