@@ -25,6 +25,7 @@ import msgspec
 from daemon.core.errors import AtlasError, Code, Conflict, InvalidRequest, JobFailed
 from daemon.research import announcing
 from daemon.research import backtest_records as records
+from daemon.research.backtest_config.fields import text
 from daemon.research.backtest_memory import memory_bound
 from daemon.research.backtest_records import BacktestJob, Finished, Request, StoredBacktest
 from daemon.research.backtest_result import BacktestStatus
@@ -123,7 +124,7 @@ class Backtests:
         spec = read_specification(config, self._bars, self._book, self._profiles)
         wanted = backtest_id if backtest_id is not None else config.get("id")
         if name is not None:
-            spec = msgspec.structs.replace(spec, name=name)
+            spec = msgspec.structs.replace(spec, name=text(name, "name"))
         memory_bytes = memory_bound(spec, self._bars)
         self._executor.check(memory_bytes)
         self._book.pin(spec)

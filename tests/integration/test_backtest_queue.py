@@ -190,6 +190,9 @@ def test_ids_that_are_unknown_or_taken_are_refused(on_threads):
         ended(backtests, first)
     backtests.delete(first)
     assert backtests.submit({"name": "rows 1"}, backtest_id="mine-1", name="rows 2").name == "rows 2"
+    for name in ("", "x" * 201):  # as of a configuration's own
+        with pytest.raises(InvalidRequest, match="not a text of 1 to 200 characters"):
+            backtests.submit({"name": "rows 1"}, name=name)
     with pytest.raises(InvalidRequest, match="letters, digits"):
         backtests.submit({"name": "rows 1"}, backtest_id="no/slash")
     for question in (backtests.status, backtests.result, backtests.cancel, backtests.delete):

@@ -490,6 +490,18 @@ def test_a_trade_of_another_symbol_is_shown_on_the_candles_of_that_symbol(consol
     console.draws(2)
 
 
+def test_a_name_as_long_as_one_may_be_does_not_widen_the_page(console, filled):
+    name = "W" * 200
+    backtested(filled, name, 0.003)
+    for width in (800, WIDE["width"]):
+        console.page.set_viewport_size({"width": width, "height": 900})
+        console.go("#/backtests", name)
+        until(lambda: console.ask("document.querySelectorAll('[aria-label=\"First to compare\"]').length") == 1)
+        until(lambda width=width: console.ask("document.documentElement.scrollWidth") <= width)
+        console.go("#/overview", "Latest backtests")
+        until(lambda width=width: console.ask("document.documentElement.scrollWidth") <= width)
+
+
 def test_a_figure_of_nothing_has_no_sign(console):
     told = (
         "async given => { const {number} = await import('/console/dom.js'); return given.map(each => number(each)); }"
