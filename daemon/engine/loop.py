@@ -23,7 +23,7 @@ from daemon.engine.ladders import Ladders, open_book
 from daemon.engine.latency import Delays, feed_delay
 from daemon.engine.levels import Books
 from daemon.engine.matching import at_price, at_quote, walk_bar
-from daemon.engine.occasions import close, pay_funding, send_listed
+from daemon.engine.occasions import arrival, close, pay_funding, send_listed
 from daemon.engine.orders import NEVER_NS, Desk, Records, Reference, Status
 from daemon.engine.requests import COMPILED, IN_PYTHON, Calls, take_message, take_requests
 from daemon.engine.working import rearm
@@ -177,6 +177,9 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 continue
         listed_ns = listed[account[0].listed].sent_ns if account[0].listed < listed.size else NEVER_NS
         if listed_ns < now_ns or (listed_ns == now_ns and bar_ns > now_ns):
+            if on_book:
+                following = listed[account[0].listed]
+                settings[0].order_latency_ns = arrival(desk, delays, following.symbol, following.sent_ns)
             send_listed(desk, listed)
             continue
         if bar_ns <= tick_ns:
@@ -262,6 +265,9 @@ def step(  # noqa: C901, PLR0912, PLR0915 - the one loop over events
                 else:
                     wants = signals & (ENTER_LONG | ENTER_SHORT) != 0
                 if wants:
+                    if on_book:
+                        delay_ns = feed_delay(delays, symbol, bar_ns)
+                        settings[0].latency_ns = delay_ns + arrival(desk, delays, symbol, bar_ns + delay_ns)
                     decide(desk, symbol, bar_ns, bars.values[3, row], signals, bars.atr[row])
                     rearm(desk, symbol)
                 if modes[_ON_BAR] != 0 and bar_ns > told_from_ns:

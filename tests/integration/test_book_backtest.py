@@ -130,6 +130,19 @@ def test_an_order_that_fills_whole_or_not_at_all_needs_money_for_the_levels_it_t
     assert first_trade(run(source, backtest=config)).quantity == 3
 
 
+RULES = {"entryRules": [{"indicator": "close", "condition": "gt", "value": 0}]}
+LISTED = {"orders": [{"time": START_NS // 10**6 + 1_000, "side": "buy", "quantity": 1}]}
+
+
+@pytest.mark.parametrize(("strategy", "parts"), [(RULES, 2), (LISTED, 1)])
+def test_orders_of_rules_and_lists_travel_for_as_long_as_is_drawn_or_measured(store, run, strategy, parts):
+    put(store, [*whole(0.2, 1), (8.5, 3, BUY, 998, 10, 0)])
+    drawn = {"feed": {"least": 200, "most": 300}, "order": {"least": 200, "most": 300}}
+    backtest = {"symbols": "A", "timeframe": "1s", "fills": "book", "commission": 0, "latencyMs": drawn}
+    bought = first_trade(run(strategy=strategy, backtest=backtest))
+    assert 200 * parts < bought.entry_time - START_NS // 10**6 - 1_000 < 300 * parts
+
+
 def test_a_book_that_never_had_a_snapshot_is_refused(store, run):
     put(store, [(0.1, 1, SELL, 1005, 10, 0), (2.0, 2, BUY, 998, 10, 0)])
     with pytest.raises(AtlasError, match="no snapshot is stored there or before") as refused:
