@@ -42,7 +42,7 @@ CANCEL: Final = "cancel"
 PROGRESS_S: Final = 0.1
 
 _NICE: Final = 10
-_IDLE_S: Final = 3.0
+_IDLE_S: Final = 10.0
 
 
 class Runner(Protocol):

@@ -209,7 +209,7 @@ def test_an_optimisation_tries_the_declared_range(store, book):
 def test_an_optimisation_of_what_looks_ahead_is_refused_before_anything_of_it_is_counted(store, book):
     config, told = config_of(book, PEEKS), []
     plan = planned(OptimizationRequest(config=config, target="return"), store, book, {})
-    with pytest.raises(AtlasError, match="mine looks ahead: order") as failed:
+    with pytest.raises(AtlasError, match="mine looks ahead") as failed:
         optimize(store, OptimizationJob("o", plan, {}), told.append, lambda: None, book)
     assert failed.value.code is Code.LOOK_AHEAD
     assert not any(each.tried or each.rows for each in told)

@@ -360,14 +360,17 @@ async def test_a_loss_during_a_commit_is_not_forgotten(store):
 
 async def test_messages_that_are_missing_on_a_sound_connection_are_another_reason(store):
     history = History(*range(100))
-    made = recorder(store, Feed(UP, trades(1, 2), 0.02, trades(5, 6)), history)
+    made = recorder(store, Feed(UP, trades(1, 2), lambda: until(lambda: ids(store) == [1, 2]), trades(5, 6)), history)
     async with running(made):
         await until(lambda: holes(store) == [(2, 5, HoleReason.IDS, True)])
     assert ids(store) == [1, 2, 3, 4, 5, 6]
 
 
 async def test_late_rows_close_a_hole_by_themselves(store):
-    made = recorder(store, Feed(UP, trades(1, 2), 0.02, trades(5, 4), 0.02, trades(3)))
+    def has(*wanted):
+        return lambda: until(lambda: ids(store) == list(wanted))
+
+    made = recorder(store, Feed(UP, trades(1, 2), has(1, 2), trades(5, 4), has(1, 2, 4, 5), trades(3)))
     async with running(made):
         await until(lambda: ids(store) == [1, 2, 3, 4, 5])
     assert {repaired for *_, repaired in holes(store)} == {True}
