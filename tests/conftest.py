@@ -172,6 +172,11 @@ class Daemon:
     def __init__(self, folder, *options):
         self.folder = folder
         self.ready_file = folder.parent / f"{folder.name}-ready.json"
+        if "--config" not in options:
+            # Workers are started for seconds of a core each, and few tests need a second one.
+            alone = folder.parent / f"{folder.name}-alone.toml"
+            alone.write_text("[workers]\ncount = 1\n")
+            options = (*options, "--config", alone)
         command = [*ATLASD, "serve", "--port", "0", "--data-dir", folder, "--ready-file", self.ready_file, *options]
         self.complaints = folder.parent / f"{folder.name}-stderr.txt"
         with self.complaints.open("w") as stderr:
