@@ -40,7 +40,10 @@ def whole_fields(fields: np.dtype[np.void]) -> dict[str, str]:
 def fraction_lost(name: str, kind: str) -> str:
     """Say why a number cannot be kept in a field of that name."""
     begins = "0.0" if kind == "int" else "0, or 0.0"
-    return f"{name} is kept as {kind}, for that is what it begins as, and would lose this number: write {name} = {begins} in the class"  # fmt: skip  # noqa: E501
+    return (
+        f"{name} is kept as {kind}, for that is what it begins as, and would lose this number: "
+        f"write {name} = {begins} in the class"
+    )
 
 
 def compiler(function: Callable[..., Any]) -> Any:
